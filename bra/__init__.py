@@ -1,0 +1,68 @@
+"""Bi-level Routing Attention and BiFormer (Zhu et al., CVPR 2023), one small module a step."""
+
+from bra.adjacency import region_affinity, region_means
+from bra.attention import attend
+from bra.biformer import (
+    BASE,
+    FULL,
+    NANO,
+    SMALL,
+    TINY,
+    BiFormer,
+    BiFormerConfig,
+    Stage,
+    biformer_base,
+    biformer_nano,
+    biformer_small,
+    biformer_tiny,
+)
+from bra.gather import gather_regions
+from bra.layer import BiLevelRoutingAttention, BRA2d, record_routes
+from bra.lce import LocalContextEnhancement
+from bra.partition import merge_regions, pad_to_grid, partition_regions
+from bra.patterns import (
+    all_regions,
+    attention_cost,
+    axial_regions,
+    dilated_regions,
+    local_regions,
+    random_regions,
+)
+from bra.topk import Routes, TableRouter, TopKRouter, top_k_regions
+
+__version__ = "0.1.0"
+__all__ = [
+    "BASE",
+    "FULL",
+    "NANO",
+    "SMALL",
+    "TINY",
+    "BRA2d",
+    "BiFormer",
+    "BiFormerConfig",
+    "BiLevelRoutingAttention",
+    "LocalContextEnhancement",
+    "Routes",
+    "Stage",
+    "TableRouter",
+    "TopKRouter",
+    "all_regions",
+    "attend",
+    "attention_cost",
+    "axial_regions",
+    "biformer_base",
+    "biformer_nano",
+    "biformer_small",
+    "biformer_tiny",
+    "dilated_regions",
+    "gather_regions",
+    "local_regions",
+    "merge_regions",
+    "pad_to_grid",
+    "partition_regions",
+    "random_regions",
+    "record_routes",
+    "region_affinity",
+    "region_means",
+    "top_k_regions",
+]

@@ -1,0 +1,34 @@
+"""Step 02. Which regions are related: one descriptor a region, one affinity a pair of regions."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bra.arguments import require_axes
+
+
+def region_means(
+    regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None
+) -> Float[Tensor, "b r c"]:
+    """The mean of each region's tokens (paper, equation 3, Q^r and K^r).
+
+    With `valid`, the mean of its real tokens; a region without any gets zeros.
+    Raises ValueError if regions is not (b r t c).
+    """
+    require_axes("regions", regions, "b r t c")
+    if valid is None:
+        return regions.mean(dim=2)
+    real = valid[:, :, None].to(regions.dtype)
+    return (regions * real).sum(dim=2) / real.sum(dim=1).clamp(min=1)
+
+
+def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:
+    """How much region i (row) wants to read region j (column): A^r = Q^r (K^r)^T (paper, equation 3).
+
+    Not symmetric: i may want to read j while j has no use for i. The official code also multiplies by
+    C^(-1/2); a positive factor changes no order, so we leave it out.
+    Raises ValueError if an argument is not (b r c) or their shapes differ.
+    """
+    require_axes("q_means", q_means, "b r c")
+    if q_means.shape != k_means.shape:
+        raise ValueError(f"k_means must have the shape of q_means, {tuple(q_means.shape)}, not {tuple(k_means.shape)}")
+    return q_means @ k_means.transpose(-2, -1)

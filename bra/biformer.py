@@ -1,0 +1,250 @@
+"""Step 08. BiFormer: a pyramid of blocks around Bi-level Routing Attention.
+
+Where paper and official code differ, this follows the code, so that the official weights fit.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bra.arguments import require_heads
+from bra.attention import attend
+from bra.layer import BiLevelRoutingAttention, record_routes
+from bra.lce import LocalContextEnhancement
+from bra.patterns import Grid
+from bra.topk import Routes
+
+FULL: Literal["full"] = "full"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution of the pyramid: `depth` blocks of `dim` channels, whose regions read k others.
+
+    k = FULL: every token reads every token, as in the last stage of the official models.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    k: int | Literal["full"]
+
+
+@dataclass(frozen=True)
+class BiFormerConfig:
+    """All that defines a BiFormer.
+
+    stem: widths of the stride-2 convolutions before the first stage; the last is the first stage's dim.
+    stages: the stages; between two, one stride-2 convolution.
+    grid: (rows, columns) of regions in every routed stage.
+    mlp_ratio: hidden width of the MLPs, in dims. drop_path: rate in the last block, rising from 0.
+    lce_kernel: side of the LCE's filter; 0 leaves it out.
+    router: makes the router of one layer from (grid, k); None is `TopKRouter(k)`.
+    attend: the attention function of the routed layers.
+    """
+
+    stem: tuple[int, ...]
+    stages: tuple[Stage, ...]
+    grid: Grid = (7, 7)
+    in_channels: int = 3
+    num_classes: int = 1000
+    mlp_ratio: int = 3
+    drop_path: float = 0.0
+    lce_kernel: int = 5
+    router: Callable[[Grid, int], nn.Module] | None = None
+    attend: Callable[..., Tensor] = attend
+
+    def __post_init__(self):
+        if not self.stem or not self.stages or self.stem[-1] != self.stages[0].dim:
+            raise ValueError(f"stem must end in the first stage's dim, but stem is {self.stem}, stages {self.stages}")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path must be at least 0 and below 1, but is {self.drop_path}")
+
+
+def four_stages(dim: int, depths: tuple[int, int, int, int]) -> BiFormerConfig:
+    """The shape that the published models share: widths double, k grows fourfold, the last stage is full."""
+    return BiFormerConfig(
+        stem=(dim // 2, dim),
+        stages=(
+            Stage(dim, depths[0], heads=dim // 32, k=1),
+            Stage(2 * dim, depths[1], heads=2 * dim // 32, k=4),
+            Stage(4 * dim, depths[2], heads=4 * dim // 32, k=16),
+            Stage(8 * dim, depths[3], heads=8, k=FULL),
+        ),
+    )
+
+
+TINY = four_stages(dim=64, depths=(2, 2, 8, 2))
+SMALL = four_stages(dim=64, depths=(4, 4, 18, 4))
+BASE = four_stages(dim=96, depths=(4, 4, 18, 4))
+NANO = BiFormerConfig(stem=(64,), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8)
+
+
+class FullAttention(nn.Module):
+    """Every token attends to every token: the last stage's attention in the official code.
+
+    Y = W_o (softmax(d^(-1/2) Q K^T) V + LCE(X)), d = dim / heads: the projection has no bias, the scale is the
+    head's, and the LCE reads the input X rather than V.
+    Raises ValueError for heads that do not divide dim.
+    """
+
+    def __init__(self, dim: int, heads: int, lce_kernel: int = 5):
+        super().__init__()
+        require_heads(dim, heads)
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        """Attend over a channels-last map; its size stays."""
+        q, k, v = rearrange(self.qkv(x), "b h w (three m d) -> three b m (h w) d", three=3, m=self.heads)
+        out = F.scaled_dot_product_attention(q, k, v)
+        out = rearrange(out, "b m (h w) d -> b h w (m d)", h=x.shape[1])
+        if self.lce is not None:
+            out = out + self.lce(x)
+        return self.out(out)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016): in training, drop a sample's branch with probability `rate`."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """What is kept is divided by 1 - rate, so that the expectation stays."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+class Block(nn.Module):
+    """Position code, attention and MLP, each added to its input (paper, figure 3)."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: int, drop_path: float):
+        super().__init__()
+        self.position = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Maps enter and leave channels-first; between, tokens are channels-last."""
+        x = (x + self.position(x)).permute(0, 2, 3, 1)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)
+
+
+class BiFormer(nn.Module):
+    """Stem, stages with a stride-2 convolution between them, batch norm, mean over the map, classifier.
+
+    With N convolutions in the stem, stage i (from 0) has stride 2^(N + i): 4, 8, 16, 32 in TINY, SMALL and BASE.
+    Raises ValueError for a config whose heads, grid or k do not fit.
+    """
+
+    def __init__(self, config: BiFormerConfig):
+        super().__init__()
+        self.config = config
+        dims = [stage.dim for stage in config.stages]
+        rates = iter(torch.linspace(0, config.drop_path, sum(stage.depth for stage in config.stages)).tolist())
+        self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem)])
+        self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates)) for _ in range(s.depth)))
+            for s in config.stages
+        )
+        self.norm = nn.BatchNorm2d(dims[-1])
+        self.head = nn.Linear(dims[-1], config.num_classes)
+        self.apply(initialise)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
+        """Class logits. Raises ValueError for images that are not (b c h w) with the config's channels."""
+        return self.head(self.norm(self.pyramid(images)[-1]).mean(dim=(2, 3)))
+
+    def pyramid(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """The map (b c h w) after each stage, before the last norm. Raises ValueError as `forward` does."""
+        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"images must be (b c h w) with {self.config.in_channels} channels, but the shape is {tuple(images.shape)}"
+            )
+        maps = []
+        for downsample, stage in zip(self.downsample, self.stages, strict=True):
+            images = stage(downsample(images))
+            maps.append(images)
+        return maps
+
+    def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
+        """The `Routes` of every routed block, first block first, without gradient."""
+        with torch.no_grad(), record_routes(self) as recorded:
+            self.pyramid(images)
+        return recorded
+
+
+def make_attention(config: BiFormerConfig, stage: Stage) -> nn.Module:
+    """The attention of one block of `stage`."""
+    if stage.k == FULL:
+        return FullAttention(stage.dim, stage.heads, config.lce_kernel)
+    return BiLevelRoutingAttention(
+        stage.dim,
+        stage.heads,
+        config.grid,
+        stage.k,
+        router=config.router(config.grid, stage.k) if config.router else None,
+        attend=config.attend,
+        lce_kernel=config.lce_kernel,
+    )
+
+
+def halve(narrow: int, wide: int) -> nn.Sequential:
+    """A 3x3 convolution of stride 2 with batch norm: half the height and width, rounded up."""
+    return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.BatchNorm2d(wide))
+
+
+def make_stem(*widths: int) -> nn.Sequential:
+    """`halve` from each width to the next, with a GELU between two of them."""
+    layers = [layer for narrow, wide in pairwise(widths) for layer in (*halve(narrow, wide), nn.GELU())]
+    return nn.Sequential(*layers[:-1])
+
+
+def initialise(module: nn.Module) -> None:
+    """Linear weights from a normal of deviation 0.02 cut at 2, biases 0; the rest as PyTorch does."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def biformer_tiny(**changes) -> BiFormer:
+    """BiFormer-T: 13.1 M parameters; `changes` replace fields of TINY."""
+    return BiFormer(replace(TINY, **changes))
+
+
+def biformer_small(**changes) -> BiFormer:
+    """BiFormer-S: 25.5 M parameters; `changes` replace fields of SMALL."""
+    return BiFormer(replace(SMALL, **changes))
+
+
+def biformer_base(**changes) -> BiFormer:
+    """BiFormer-B: 56.8 M parameters; `changes` replace fields of BASE."""
+    return BiFormer(replace(BASE, **changes))
+
+
+def biformer_nano(**changes) -> BiFormer:
+    """One stage of 16 x 16 tokens for images of 32 x 32 pixels: trains in a minute; `changes` replace fields of NANO."""
+    return BiFormer(replace(NANO, **changes))

@@ -1,0 +1,35 @@
+"""Step 04. Bring the tokens of the routed regions together."""
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from bra.arguments import require_axes
+
+
+def gather_regions(
+    regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k"]
+) -> Shaped[Tensor, "b r k*t c"]:
+    """For each region the tokens of the k regions that it reads, in the order of `index` (paper, equation 5).
+
+    ``out[b, i, n * t + m] == regions[b, index[b, i, n], m]``
+
+    A region is one row of a matrix (b r) x (t c), so this is a selection of rows. Its backward adds each row's
+    gradient straight into the input. A gather from an input expanded to (b r r t c), as in the official code,
+    gives the same values, but its backward fills zeros of the expanded size: r times the memory of the input.
+
+    Raises ValueError for a wrong rank or batch; IndexError for a region outside 0..r-1 (on the CPU; on a GPU
+    looking at the values would make the program wait for the device, so there the caller answers for them).
+    """
+    require_axes("regions", regions, "b r t c")
+    require_axes("index", index, "b r k")
+    b, r, t, c = regions.shape
+    if index.shape[:2] != (b, r):
+        raise ValueError(f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}")
+    if index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
+        lowest, highest = index.aminmax()
+        if lowest < 0 or highest >= r:  # else a row of another image would be read, silently
+            raise IndexError(f"index must name regions 0 to {r - 1}, but holds {int(lowest)} to {int(highest)}")
+    first = torch.arange(0, b * r, r, device=index.device)[:, None, None]
+    rows = regions.reshape(b * r, t * c).index_select(0, (first + index).flatten())
+    return rows.reshape(b, r, -1, c)

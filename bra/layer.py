@@ -1,0 +1,130 @@
+"""Step 07. The steps become one layer: Bi-level Routing Attention."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from bra.adjacency import region_means
+from bra.arguments import require_axes, require_grid, require_heads, require_k
+from bra.attention import attend
+from bra.lce import LocalContextEnhancement
+from bra.partition import merge_regions, pad_to_grid, partition_regions
+from bra.patterns import Grid
+from bra.topk import Routes, TopKRouter
+
+
+class BiLevelRoutingAttention(nn.Module):
+    """Tokens attend to the tokens of the k regions that their region chose (paper, section 3.2).
+
+    Y = W_o (attend(Q, K, V, I^r) + LCE(V)), with (Q, K, V) = X W_qkv and I^r the routing index. Maps of any
+    size from 1 x 1 are padded to the grid; no output depends on a padded token.
+
+    dim: channels. heads: attention heads, a divisor of dim. grid: (rows, columns) of regions.
+    k: regions that each region reads.
+    router: a module that chooses them from the region means; `TopKRouter(k)` by default.
+    attend: the attention function, with the signature of `bra.attend`.
+    lce_kernel: side of the LCE's filter, odd; 0 leaves the LCE out.
+    scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code (the paper writes
+    the same; (dim / heads)^(-1/2) would be usual).
+    Raises ValueError for heads that do not divide dim, a grid entry below 1, or k outside 1..rows*columns.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        grid: Grid,
+        k: int,
+        *,
+        router: nn.Module | None = None,
+        attend: Callable[..., Tensor] = attend,
+        lce_kernel: int = 5,
+        scale: float | None = None,
+    ):
+        super().__init__()
+        require_heads(dim, heads)
+        require_grid(grid)
+        require_k(k, grid[0] * grid[1])
+        self.dim, self.heads, self.grid = dim, heads, tuple(grid)
+        self.scale = dim**-0.5 if scale is None else scale
+        self.attend = attend
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.router = TopKRouter(k) if router is None else router
+        self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        """Attend over a channels-last map; its size stays. Raises ValueError for a wrong rank or width."""
+        qkv = self.project(x)
+        padded, valid = self.pad(qkv)
+        q, k, v = (partition_regions(part, self.grid) for part in padded.chunk(3, dim=-1))
+        index = self.choose(q, k, valid).index
+        out = self.attend(q, k, v, index, self.heads, scale=self.scale, valid=valid)
+        out = merge_regions(out, self.grid, padded.shape[1:3])[:, : x.shape[1], : x.shape[2]]
+        if self.lce is not None:
+            out = out + self.lce(qkv.chunk(3, dim=-1)[2])
+        return self.out(out)
+
+    def route(self, x: Float[Tensor, "b h w c"]) -> Routes:
+        """Who would read whom in this map, without attending."""
+        padded, valid = self.pad(self.project(x))
+        q, k, _ = (partition_regions(part, self.grid) for part in padded.chunk(3, dim=-1))
+        return self.choose(q, k, valid)
+
+    def project(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w 3*c"]:
+        """Queries, keys and values of every token, side by side."""
+        require_axes("x", x, "b h w c")
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"x must have {self.dim} channels on its last axis, but its shape is {tuple(x.shape)}")
+        return self.qkv(x)
+
+    def pad(self, qkv: Tensor) -> tuple[Tensor, Bool[Tensor, "r t"] | None]:
+        """The projected map padded to the grid, and which of its tokens are real (None: all of them)."""
+        padded, valid = pad_to_grid(qkv, self.grid)
+        if padded.shape == qkv.shape:
+            return padded, None
+        return padded, partition_regions(valid[None, :, :, None], self.grid)[0, :, :, 0]
+
+    def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
+        """Ask the router, and tell it of regions without a real token where there was padding."""
+        q_means, k_means = region_means(q, valid), region_means(k, valid)
+        return self.router(q_means, k_means) if valid is None else self.router(q_means, k_means, valid.any(dim=1))
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, heads={self.heads}, grid={self.grid}"
+
+
+class BRA2d(BiLevelRoutingAttention):
+    """Bi-level Routing Attention on channels-first maps (b c h w), to stand where a convolution stood."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Attend over a channels-first map; its size stays."""
+        require_axes("x", x, "b c h w")
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def route(self, x: Float[Tensor, "b c h w"]) -> Routes:
+        """Who would read whom in this map, without attending."""
+        require_axes("x", x, "b c h w")
+        return super().route(x.permute(0, 2, 3, 1))
+
+
+@contextmanager
+def record_routes(model: nn.Module) -> Iterator[list[Routes]]:
+    """Collect the `Routes` of every BRA layer in `model` while it runs, in the order in which the layers run.
+
+    >>> with record_routes(model) as routes:
+    ...     logits = model(images)
+    """
+    recorded: list[Routes] = []
+    layers = [module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)]
+    hooks = [
+        router.register_forward_hook(lambda module, inputs, routes: recorded.append(routes))
+        for router in dict.fromkeys(layer.router for layer in layers)
+    ]
+    try:
+        yield recorded
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,106 @@
+"""The built-in task: boards on which we know which region a query must read.
+
+A board is a grid of cells of 8 x 8 pixels. Some cells hold glyphs, each of another shape and another colour.
+One more cell holds a plain square, the query, in the colour of one of the glyphs. The label is that glyph's
+shape. Whoever cannot look at the right glyph, wherever it lies, can only guess among the shapes on the board.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+CELL = 8  # pixels on a cell's side
+SHAPES = ("cross", "plus", "ring", "diamond", "bars", "corner", "tee", "zigzag")
+BITMAPS = """
+##..## ..##.. ###### ..##.. ##..## ##.... ###### ###...
+.####. ..##.. ##..## .####. ##..## ##.... ###### ###...
+..##.. ###### #....# ###### ##..## ##.... ..##.. .####.
+..##.. ###### #....# ###### ##..## ##.... ..##.. .####.
+.####. ..##.. ##..## .####. ##..## ###### ..##.. ...###
+##..## ..##.. ###### ..##.. ##..## ###### ..##.. ...###
+"""
+COLOURS = {  # Okabe and Ito's colour-blind-safe palette on black, with white
+    "white": (255, 255, 255),
+    "orange": (230, 159, 0),
+    "sky blue": (86, 180, 233),
+    "green": (0, 158, 115),
+    "yellow": (240, 228, 66),
+    "blue": (0, 114, 178),
+    "vermilion": (213, 94, 0),
+    "purple": (204, 121, 167),
+}
+SQUARE = len(SHAPES)  # the query's "shape" in `sprites`
+EMPTY = (SQUARE + 1) * len(COLOURS)  # the index of the empty cell in `sprites`
+
+
+class Boards(NamedTuple):
+    """A batch of boards; regions are numbered row by row, as `partition_regions` does on a grid of the cells.
+
+    image: (b 3 h w), about -1 to 1. label: (b), the shape asked for. query, target: (b), the region that asks
+    and the region that holds the answer.
+    """
+
+    image: Float[Tensor, "b 3 h w"]
+    label: Int[Tensor, " b"]
+    query: Int[Tensor, " b"]
+    target: Int[Tensor, " b"]
+
+
+def sprites() -> UInt8[Tensor, "sprites 3 8 8"]:
+    """Every shape, then the square, in every colour (index: shape * 8 + colour), and last the empty cell."""
+    columns = [line.split() for line in BITMAPS.split("\n") if line]
+    masks = torch.zeros(SQUARE + 1, CELL, CELL)
+    for shape in range(SQUARE):
+        rows = [line[shape] for line in columns]
+        masks[shape, 1:-1, 1:-1] = torch.tensor([[pixel == "#" for pixel in row] for row in rows])
+    masks[SQUARE, 1:-1, 1:-1] = 1
+    colours = torch.tensor(list(COLOURS.values()))
+    painted = masks[:, None, None] * colours[None, :, :, None, None]  # shape colour rgb y x
+    return torch.cat([painted.flatten(0, 1), torch.zeros(1, 3, CELL, CELL)]).to(torch.uint8)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """The task and its difficulty.
+
+    cells: cells on a side of the board. glyphs: how many lie on it, 1 to 8. noise: standard deviation of the
+    normal noise added to every pixel, in units of the range -1 to 1.
+    Raises ValueError for values outside these, or a board too small for its glyphs and the query.
+    """
+
+    cells: int = 4
+    glyphs: int = 4
+    noise: float = 0.1
+
+    def __post_init__(self):
+        if not 1 <= self.glyphs <= len(SHAPES):
+            raise ValueError(f"glyphs must be between 1 and {len(SHAPES)}, but is {self.glyphs}")
+        if self.cells**2 < self.glyphs + 1:
+            raise ValueError(f"cells must be at least {(self.glyphs + 1) ** 0.5:.1f} for {self.glyphs} glyphs, but is {self.cells}")
+        if self.noise < 0:
+            raise ValueError(f"noise must be at least 0, but is {self.noise}")
+
+    def sample(self, count: int, seed: int) -> Boards:
+        """`count` boards, all at once; the same seed gives the same boards."""
+        draw = torch.Generator().manual_seed(seed)
+        shuffled = lambda size: torch.rand(count, size, generator=draw).argsort(dim=1)  # noqa: E731
+        place = shuffled(self.cells**2)[:, : self.glyphs + 1]  # the last one is the query's
+        shape, colour = shuffled(len(SHAPES))[:, : self.glyphs], shuffled(len(COLOURS))[:, : self.glyphs]
+        asked = torch.randint(self.glyphs, (count, 1), generator=draw)
+
+        glyph = shape * len(COLOURS) + colour
+        square = SQUARE * len(COLOURS) + colour.gather(1, asked)
+        board = torch.full((count, self.cells**2), EMPTY).scatter(1, place, torch.cat([glyph, square], dim=1))
+        image = self.paint(board)
+        if self.noise:
+            image += self.noise * torch.randn(image.shape, generator=draw)
+        return Boards(image, shape.gather(1, asked)[:, 0], place[:, -1], place.gather(1, asked)[:, 0])
+
+    def paint(self, board: Int[Tensor, "b cells"]) -> Float[Tensor, "b 3 h w"]:
+        """The picture of each board, from the sprite index of each cell: -1 is black, 1 is full brightness."""
+        pictures = (sprites() / 127.5 - 1)[board]  # b cells rgb y x
+        pictures = pictures.unflatten(1, (self.cells, self.cells))
+        return pictures.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3).contiguous()

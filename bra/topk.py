@@ -1,0 +1,87 @@
+"""Step 03. Which regions should this region read: the routing index, and the modules that make it.
+
+A router is a module that maps the region means of q and k to `Routes`. When the map was padded it is also
+given `real`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bra.adjacency import region_affinity
+from bra.arguments import require_axes, require_k
+
+
+class Routes(NamedTuple):
+    """Who reads whom.
+
+    index: (b r k) int64, the regions that each region reads, best first.
+    affinity: (b r r), how much each region wants to read each region, without gradient.
+    """
+
+    index: Int[Tensor, "b r k"]
+    affinity: Float[Tensor, "b r r"]
+
+
+def top_k_regions(affinity: Float[Tensor, "b r r"], k: int) -> Int[Tensor, "b r k"]:
+    """The k regions of highest affinity, best first: I^r = topkIndex(A^r) (paper, equation 4).
+
+    Which of two equal affinities comes first is not defined.
+    Raises ValueError if affinity is not (b r r) or k is outside 1..r.
+    """
+    require_axes("affinity", affinity, "b r r")
+    require_k(k, affinity.shape[-1])
+    return affinity.topk(k, dim=-1).indices
+
+
+class TopKRouter(nn.Module):
+    """Each region reads the k regions of highest affinity: routing by content."""
+
+    def __init__(self, k: int):
+        super().__init__()
+        self.k = k
+
+    @torch.no_grad()
+    def forward(
+        self,
+        q_means: Float[Tensor, "b r c"],
+        k_means: Float[Tensor, "b r c"],
+        real: Bool[Tensor, " r"] | None = None,
+    ) -> Routes:
+        """A region without real tokens gets the affinity -inf, so it is chosen last."""
+        affinity = region_affinity(q_means, k_means)
+        if real is not None:
+            affinity = affinity.masked_fill(~real, float("-inf"))
+        return Routes(top_k_regions(affinity, self.k), affinity)
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}"
+
+
+class TableRouter(nn.Module):
+    """Each region reads what a fixed table (r k) says: a control for routing by content (see `patterns`).
+
+    It computes the affinity all the same, at the same cost, so that one can see what content would have chosen.
+    """
+
+    def __init__(self, table: Int[Tensor, "r k"]):
+        super().__init__()
+        self.register_buffer("table", table.clone())
+
+    @torch.no_grad()
+    def forward(
+        self,
+        q_means: Float[Tensor, "b r c"],
+        k_means: Float[Tensor, "b r c"],
+        real: Bool[Tensor, " r"] | None = None,
+    ) -> Routes:
+        """Raises ValueError if the table has not one row a region. `real` changes nothing: a table is fixed."""
+        if len(self.table) != q_means.shape[1]:
+            raise ValueError(f"table must have one row a region, {q_means.shape[1]}, but has {len(self.table)}")
+        index = self.table.expand(len(q_means), -1, -1)
+        return Routes(index, region_affinity(q_means, k_means))
+
+    def extra_repr(self) -> str:
+        return "regions={}, k={}".format(*self.table.shape)
