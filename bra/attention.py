@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bra.arguments import require_heads
+from bra.arguments import require_axes, require_heads
 from bra.gather import gather_regions
 
 
@@ -26,10 +26,15 @@ def attend(
     scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`.
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
-    Raises ValueError if heads does not divide c, and what `gather_regions` raises.
+    Raises ValueError if a shape does not fit or heads does not divide c, and what `gather_regions` raises.
     """
-    b, _, _, c = q.shape
+    require_axes("q", q, "b r t c")
+    if not q.shape == k.shape == v.shape:
+        raise ValueError(f"q, k and v must have one shape, but have {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+    b, r, t, c = q.shape
     require_heads(c, heads)
+    if valid is not None and valid.shape != (r, t):
+        raise ValueError(f"valid must be (r t) = ({r}, {t}), not {tuple(valid.shape)}")
     keys, values = gather_regions(k, index), gather_regions(v, index)
     q, keys, values = (rearrange(x, "b r t (m d) -> (b r) m t d", m=heads) for x in (q, keys, values))
     if valid is None:

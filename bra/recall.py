@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from bra.topk import Routes
+
 CELL = 8  # pixels on a cell's side
 SHAPES = ("cross", "plus", "ring", "diamond", "bars", "corner", "tee", "zigzag")
 BITMAPS = """
@@ -86,9 +88,12 @@ class Recall:
     def sample(self, count: int, seed: int) -> Boards:
         """`count` boards, all at once; the same seed gives the same boards."""
         draw = torch.Generator().manual_seed(seed)
-        shuffled = lambda size: torch.rand(count, size, generator=draw).argsort(dim=1)  # noqa: E731
-        place = shuffled(self.cells**2)[:, : self.glyphs + 1]  # the last one is the query's
-        shape, colour = shuffled(len(SHAPES))[:, : self.glyphs], shuffled(len(COLOURS))[:, : self.glyphs]
+
+        def distinct(things: int, of: int) -> Int[Tensor, "b things"]:
+            return torch.rand(count, of, generator=draw).argsort(dim=1)[:, :things]
+
+        place = distinct(self.glyphs + 1, self.cells**2)  # the last one is the query's
+        shape, colour = distinct(self.glyphs, len(SHAPES)), distinct(self.glyphs, len(COLOURS))
         asked = torch.randint(self.glyphs, (count, 1), generator=draw)
 
         glyph = shape * len(COLOURS) + colour
@@ -104,3 +109,22 @@ class Recall:
         pictures = (sprites() / 127.5 - 1)[board]  # b cells rgb y x
         pictures = pictures.unflatten(1, (self.cells, self.cells))
         return pictures.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3).contiguous()
+
+
+def hit_rates(routes: list[Routes], boards: Boards) -> dict[str, list[float]]:
+    """For each block, how often the right regions meet.
+
+    hit_rate: the share of boards on which the query's region routes to the target's. reverse_hit_rate: the share
+    on which the target's region routes to the query's, the other way for an answer to travel.
+    Raises ValueError if the routes have not one region a cell.
+    """
+    cells = boards.image.shape[-2] * boards.image.shape[-1] // CELL**2
+    for block, regions in enumerate(r.index.shape[1] for r in routes):
+        if regions != cells:
+            raise ValueError(f"routes must have one region a cell, {cells}, but block {block} has {regions}")
+    board = torch.arange(len(boards.query), device=boards.query.device)
+
+    def met(reader: Tensor, read: Tensor) -> list[float]:
+        return [(r.index[board, reader] == read[:, None]).any(dim=1).double().mean().item() for r in routes]
+
+    return {"hit_rate": met(boards.query, boards.target), "reverse_hit_rate": met(boards.target, boards.query)}

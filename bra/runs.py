@@ -1,0 +1,166 @@
+"""What a training run leaves on disk, written so that a crash at any moment loses nothing already there.
+
+    config.json              the resolved settings
+    metrics.jsonl            one JSON object a line, in the order of the steps
+    checkpoint.safetensors   weights and optimiser state of the last save: where `resume` goes on
+    model.safetensors        the weights at the end
+    summary.json             results, hardware and versions at the end
+"""
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Opening it for another config than it holds raises FileExistsError, and so does opening one that has begun
+    without `resume`. Nothing is written when it raises.
+    """
+
+    def __init__(self, path: Path, config: dict, resume: bool):
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.weights = path / "model.safetensors"
+        self.summary = path / "summary.json"
+        settings = path / "config.json"
+        self.config = config = json.loads(json.dumps(config))
+        if settings.exists():
+            before = json.loads(settings.read_text())
+            changed = [f"{name} {before.get(name)!r}, not {value!r}" for name, value in config.items() if before.get(name) != value]
+            if changed or before.keys() != config.keys():
+                raise FileExistsError(
+                    f"{path} holds a run with other settings ({'; '.join(changed) or 'of another version'}): "
+                    "give --out another folder, or move this one away"
+                )
+            if not resume:
+                raise FileExistsError(f"{path} holds this run already: --resume goes on with it, --out starts another")
+        elif path.exists() and any(path.iterdir()):
+            raise FileExistsError(f"{path} is not empty and not a run: give --out another folder")
+        else:
+            write_atomically(settings, json.dumps(config, indent=2) + "\n")
+
+    def log(self, **values) -> None:
+        """Add one line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        """All lines of metrics.jsonl; a last line that a crash cut short is left out."""
+        lines = self.metrics.read_text().split("\n")[:-1] if self.metrics.exists() else []
+        return [json.loads(line) for line in lines]
+
+    def save_checkpoint(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """All that training needs to go on after `step` steps, in one file."""
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
+        write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step)))
+
+    def load_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if there is none.
+
+        Raises ValueError if the file is damaged or does not fit the model.
+        """
+        if not self.checkpoint.exists():
+            write_atomically(self.metrics, "")
+            return 0
+        tensors, metadata = read_tensors(self.checkpoint)
+        weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        load_weights(model, weights, self.checkpoint)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key in tensors.keys() - {f"model.{name}" for name in weights}:
+            _, i, name = key.split(".")
+            state.setdefault(int(i), {})[name] = tensors[key]
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        step = int(metadata["step"])
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        return step
+
+    def finish(self, model: nn.Module, summary: dict) -> None:
+        """Write the weights and the summary."""
+        write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
+        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that under its name there is always the old or the new content, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def tensors_to_bytes(tensors: dict[str, Tensor], **metadata: str) -> bytes:
+    """The content of a safetensors file."""
+    return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, metadata)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file, which cannot hold code.
+
+    Raises FileNotFoundError; ValueError for a file of another kind or a damaged one.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        return load(path.read_bytes()), metadata
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Load a state dict. Raises ValueError naming the entries of `source` that are missing, unknown or misshaped."""
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    complaints = [f"missing {name}" for name in expected.keys() - found.keys()]
+    complaints += [f"unknown {name}" for name in found.keys() - expected.keys()]
+    complaints += [
+        f"{name} is {found[name]}, not {expected[name]}"
+        for name in expected.keys() & found.keys()
+        if found[name] != expected[name]
+    ]
+    if complaints:
+        more = f" and {len(complaints) - 8} more" if len(complaints) > 8 else ""
+        raise ValueError(f"{source} does not fit the model: {'; '.join(sorted(complaints)[:8])}{more}")
+    model.load_state_dict(weights)
+
+
+def environment() -> dict:
+    """What a measured number depends on besides its command: date, commit, hardware, versions."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": git.stdout.strip() or "unknown",
+        "platform": platform.platform(),
+        "processor": cpu_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,48 @@
+import numpy as np
+import oracles
+import pytest
+import torch
+
+import bra
+
+
+def test_means_equal_the_loops():
+    regions = torch.randn(2, 5, 7, 3, dtype=torch.float64)
+    np.testing.assert_allclose(bra.region_means(regions), oracles.means(regions.numpy()), rtol=0, atol=1e-12)
+
+
+def test_means_see_real_tokens_only():
+    regions = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    valid = torch.tensor([[True, True, True, True], [True, False, True, False], [False] * 4])
+    expected = oracles.means(regions.numpy(), valid.numpy())
+    np.testing.assert_allclose(bra.region_means(regions, valid), expected, rtol=0, atol=1e-12)
+    assert (bra.region_means(regions, valid)[:, 2] == 0).all(), "a region without real tokens must get zeros"
+    changed = torch.where(valid[None, :, :, None], regions, 1e6)
+    assert torch.equal(bra.region_means(regions, valid), bra.region_means(changed, valid))
+
+
+def test_affinity_equals_the_loops_and_is_not_symmetric():
+    q, k = torch.randn(2, 2, 5, 3, dtype=torch.float64)
+    scores = bra.region_affinity(q, k)
+    np.testing.assert_allclose(scores, oracles.affinity(q.numpy(), k.numpy()), rtol=0, atol=1e-12)
+    assert not torch.allclose(scores, scores.mT), "rows are queries, columns are keys"
+
+
+def test_gradients():
+    regions = torch.randn(2, 1, 3, 4, 2, dtype=torch.float64, requires_grad=True)
+    valid = torch.tensor([[True, False, True, True], [True, True, False, False], [False] * 4])
+
+    def affinity(regions):
+        return bra.region_affinity(bra.region_means(regions[0]), bra.region_means(regions[1], valid))
+
+    assert torch.autograd.gradcheck(affinity, regions)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_says_what_is_wrong():
+    with pytest.raises(ValueError, match=r"regions must have 4 axes \(b r t c\)"):
+        bra.region_means(torch.zeros(2, 3, 4))
+    with pytest.raises(ValueError, match=r"q_means must have 3 axes \(b r c\)"):
+        bra.region_affinity(torch.zeros(2, 3), torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"k_means must have the shape of q_means, \(2, 3, 4\), not \(2, 3, 5\)"):
+        bra.region_affinity(torch.zeros(2, 3, 4), torch.zeros(2, 3, 5))

@@ -1,0 +1,116 @@
+import math
+
+import numpy as np
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+
+import bra
+
+
+def draw(b=2, r=5, t=3, c=14, k=3, dtype=torch.float64):
+    q, key, v = torch.randn(3, b, r, t, c, dtype=dtype)
+    return q, key, v, torch.rand(b, r, r).argsort(dim=-1)[:, :, :k]
+
+
+def assert_equals_the_loops(got, *args):
+    expected = oracles.attend(*(x.numpy() if torch.is_tensor(x) else x for x in args))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_equals_the_loops(scale):
+    q, k, v, index = draw()
+    assert_equals_the_loops(bra.attend(q, k, v, index, 2, scale), q, k, v, index, 2, scale)
+
+
+def test_padded_tokens_get_no_attention_and_nobody_gets_nan():
+    q, k, v, index = draw()
+    valid = torch.tensor([[True, False, True], [True, True, True], [False] * 3, [False] * 3, [False, False, True]])
+    index[0, 0] = torch.tensor([2, 3, 0])
+    index[1, 4, :] = 2  # nothing that it reads is real
+    out = bra.attend(q, k, v, index, 2, valid=valid)
+    assert_equals_the_loops(out, q, k, v, index, 2, None, valid)
+    assert (out[1, 4] == 0).all(), "a query without a real token to read must get 0"
+    poison = torch.where(valid[None, :, :, None], 0.0, 1e9)
+    assert torch.equal(out, bra.attend(q, k + poison, v + poison, index, 2, valid=valid))
+
+
+def test_without_real_tokens_the_gradient_is_zero_not_nan():
+    q, k, v, index = draw(b=1)
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    bra.attend(q, k, v, index, 2, valid=torch.zeros(5, 3, dtype=torch.bool)).sum().backward()
+    assert all((x.grad == 0).all() for x in (q, k, v))
+
+
+def test_reading_all_regions_is_dense_attention():
+    q, k, v, _ = draw()
+    index = torch.rand(2, 5, 5).argsort(dim=-1)  # in any order
+    heads = [x.reshape(2, 15, 2, 7).transpose(1, 2) for x in (q, k, v)]
+    dense = F.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(2, 5, 3, 14)
+    torch.testing.assert_close(bra.attend(q, k, v, index, 2), dense)
+
+
+def test_one_softmax_runs_over_the_union_of_the_regions():
+    q, k, v, index = draw(k=2)
+    together = bra.attend(q, k, v, index, 2)
+    averaged = (bra.attend(q, k, v, index[..., :1], 2) + bra.attend(q, k, v, index[..., 1:], 2)) / 2
+    assert (together - averaged).abs().max() > 0.05, "a softmax for each region, then averaged, is something else"
+
+
+def test_the_order_of_the_regions_read_does_not_matter():
+    q, k, v, index = draw()
+    torch.testing.assert_close(bra.attend(q, k, v, index, 2), bra.attend(q, k, v, index.flip(-1), 2))
+
+
+def test_what_is_not_routed_to_does_not_matter():
+    q, k, v, index = draw(b=1)
+    index[0, :, :] = torch.tensor([0, 2, 4])
+    changed = torch.zeros(1, 5, 1, 1, dtype=torch.float64)
+    changed[0, [1, 3]] = 7
+    assert torch.equal(bra.attend(q, k, v, index, 2), bra.attend(q, k + changed, v + changed, index, 2))
+
+
+def test_heads_are_neighbouring_channels():
+    q, k, v, index = draw(c=12)
+    part = slice(4, 8)
+    alone = bra.attend(q[..., part], k[..., part], v[..., part], index, 1)
+    torch.testing.assert_close(bra.attend(q, k, v, index, 3)[..., part], alone)
+
+
+def test_the_default_scale_is_that_of_a_head():
+    q, k, v, index = draw(c=14)
+    torch.testing.assert_close(bra.attend(q, k, v, index, 2), bra.attend(q, k, v, index, 2, 1 / math.sqrt(7)))
+
+
+@pytest.mark.parametrize("valid", [None, torch.tensor([[True, False], [True, True], [False, False]])])
+def test_gradients(valid):
+    q, k, v, index = draw(b=1, r=3, t=2, c=4, k=2)
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    assert torch.autograd.gradcheck(lambda *qkv: bra.attend(*qkv, index, 2, valid=valid), inputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_as_exact_as_plain_pytorch_in_the_same_precision(dtype):
+    q, k, v, index = draw(b=2, r=7, t=16, c=64, k=4)
+    exact = bra.attend(q, k, v, index, 2)
+    low = [x.to(dtype) for x in (q, k, v)]
+    keys, values = (bra.gather_regions(x, index).unflatten(-1, (2, 32)).transpose(2, 3) for x in low[1:])
+    scores = low[0].unflatten(-1, (2, 32)).transpose(2, 3) @ keys.mT / 32**0.5
+    plain = (scores.softmax(dim=-1) @ values).transpose(2, 3).flatten(3)
+    error, allowed = ((x.double() - exact).abs().max() for x in (bra.attend(*low, index, 2), plain))
+    assert error <= 2 * allowed
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_says_what_is_wrong():
+    q, k, v, index = draw()
+    with pytest.raises(ValueError, match="dim must be divisible by heads, but dim is 14 and heads is 3"):
+        bra.attend(q, k, v, index, 3)
+    with pytest.raises(ValueError, match="q, k and v must have one shape"):
+        bra.attend(q, k[:, :, :2], v, index, 2)
+    with pytest.raises(ValueError, match=r"q must have 4 axes \(b r t c\)"):
+        bra.attend(q[0], k[0], v[0], index, 2)
+    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\), not \(3, 5\)"):
+        bra.attend(q, k, v, index, 2, valid=torch.ones(3, 5, dtype=torch.bool))

@@ -1,0 +1,62 @@
+import oracles
+import pytest
+import torch
+
+import bra
+
+
+def draw(b=2, r=5, t=3, c=7, k=4):
+    regions = torch.randn(b, r, t, c, dtype=torch.float64)
+    index = torch.rand(b, r, r).argsort(dim=-1)[:, :, :k]
+    return regions, index
+
+
+def test_equals_the_loops():
+    regions, index = draw()
+    assert (bra.gather_regions(regions, index).numpy() == oracles.gather(regions.numpy(), index.numpy())).all()
+
+
+def test_every_image_reads_its_own_regions():
+    regions, index = draw()
+    together = bra.gather_regions(regions, index)
+    alone = torch.cat([bra.gather_regions(regions[i : i + 1], index[i : i + 1]) for i in range(2)])
+    assert torch.equal(together, alone), "image 1 read regions of image 0"
+
+
+def test_works_on_what_is_not_contiguous():
+    wide, index = torch.randn(2, 5, 3, 21, dtype=torch.float64), draw()[1]
+    part = wide.chunk(3, dim=-1)[1]
+    assert torch.equal(bra.gather_regions(part, index), bra.gather_regions(part.contiguous(), index))
+
+
+def test_gradients():
+    regions, index = draw(b=2, r=3, t=2, c=2, k=2)
+    assert torch.autograd.gradcheck(lambda x: bra.gather_regions(x, index), regions.requires_grad_())
+
+
+def test_backward_needs_no_memory_that_grows_with_the_square_of_the_regions():
+    """What autograd allocates at most, for 4 times the regions: 4 times as much, not 16 times."""
+
+    def largest(r):
+        regions, index = torch.randn(1, r, 4, 8, requires_grad=True), torch.randint(r, (1, r, 2))
+        with torch.profiler.profile(profile_memory=True) as profile:
+            bra.gather_regions(regions, index).sum().backward()
+        return max(event.self_cpu_memory_usage for event in profile.key_averages())
+
+    assert largest(256) <= 5 * largest(64), "the backward's memory must grow with the regions, not with their square"
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_says_what_is_wrong():
+    regions, index = draw()
+    with pytest.raises(ValueError, match=r"regions must have 4 axes \(b r t c\)"):
+        bra.gather_regions(regions[0], index)
+    with pytest.raises(ValueError, match=r"index must have 3 axes \(b r k\)"):
+        bra.gather_regions(regions, index[0])
+    with pytest.raises(ValueError, match=r"index must begin with the batch and regions of regions, \(2, 5\), not \(1, 5, 4\)"):
+        bra.gather_regions(regions, index[:1])
+    for wrong in (-1, 5):
+        bad = index.clone()
+        bad[1, 2, 3] = wrong
+        with pytest.raises(IndexError, match=rf"index must name regions 0 to 4, but holds .*{wrong}"):
+            bra.gather_regions(regions, bad)

@@ -1,0 +1,71 @@
+import oracles
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bra
+
+sides = st.integers(1, 5)
+
+
+def test_by_hand():
+    x = torch.arange(16).reshape(1, 4, 4, 1)
+    regions = bra.partition_regions(x, (2, 2))[0, :, :, 0]
+    assert regions.tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+
+
+@given(rows=sides, columns=sides, height=sides, width=sides)
+def test_equals_the_loops_and_round_trips(rows, columns, height, width):
+    x = torch.randn(2, rows * height, columns * width, 3, dtype=torch.float64)
+    regions = bra.partition_regions(x, (rows, columns))
+    assert (regions.numpy() == oracles.partition(x.numpy(), (rows, columns))).all()
+    assert torch.equal(bra.merge_regions(regions, (rows, columns), x.shape[1:3]), x)
+
+
+def test_a_reshape_alone_gives_strips_and_would_be_caught():
+    x = torch.randn(2, 6, 10, 3)
+    strips = x.reshape(2, 6, 10, 3)
+    assert not torch.equal(bra.partition_regions(x, (3, 2)), strips), "regions must be rectangles, not strips of rows"
+
+
+@given(h=st.integers(1, 11), w=st.integers(1, 11), rows=sides, columns=sides)
+def test_padding_is_least_at_the_end_and_marked(h, w, rows, columns):
+    x = torch.randn(2, h, w, 3)
+    padded, valid = bra.pad_to_grid(x, (rows, columns))
+    assert padded.shape[1:3] == valid.shape
+    assert padded.shape[1] % rows == 0 and 0 <= padded.shape[1] - h < rows
+    assert padded.shape[2] % columns == 0 and 0 <= padded.shape[2] - w < columns
+    assert torch.equal(padded[:, :h, :w], x) and valid[:h, :w].all()
+    assert valid.sum() == h * w and (padded[:, ~valid] == 0).all()
+
+
+def test_gradients():
+    x = torch.randn(1, 3, 5, 2, dtype=torch.float64, requires_grad=True)
+
+    def there_and_back(x):
+        padded, _ = bra.pad_to_grid(x, (2, 3))
+        return bra.merge_regions(bra.partition_regions(padded, (2, 3)) ** 2, (2, 3), padded.shape[1:3])
+
+    assert torch.autograd.gradcheck(there_and_back, x)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_says_what_is_wrong():
+    x = torch.zeros(2, 6, 10, 3)
+    with pytest.raises(ValueError, match=r"x must have 4 axes \(b h w c\), but its shape is \(6, 10, 3\)"):
+        bra.partition_regions(x[0], (2, 2))
+    with pytest.raises(ValueError, match=r"grid \(4, 2\) does not divide x of 6 x 10 tokens"):
+        bra.partition_regions(x, (4, 2))
+    for bad in [(0, 2), (2, -1), (2,)]:
+        for function in (bra.partition_regions, bra.pad_to_grid):
+            with pytest.raises(ValueError, match="grid must be"):
+                function(x, bad)
+    with pytest.raises(ValueError, match="x must have 4 axes"):
+        bra.pad_to_grid(x[0], (2, 2))
+    regions = bra.partition_regions(x, (2, 5))
+    with pytest.raises(ValueError, match="regions must have 4 axes"):
+        bra.merge_regions(x[0], (2, 5), (6, 10))
+    for grid, size in [((5, 2), (6, 10)), ((2, 5), (10, 6)), ((2, 5), (6, 20)), ((2, 2), (6, 10))]:
+        with pytest.raises(ValueError, match="do not make a map of"):
+            bra.merge_regions(regions, grid, size)
