@@ -6,9 +6,7 @@ from torch import Tensor
 from bra.arguments import require_axes
 
 
-def region_means(
-    regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None
-) -> Float[Tensor, "b r c"]:
+def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None) -> Float[Tensor, "b r c"]:
     """The mean of each region's tokens (paper, equation 3, Q^r and K^r).
 
     With `valid`, the mean of its real tokens; a region without any gets zeros.

@@ -30,7 +30,9 @@ def attend(
     """
     require_axes("q", q, "b r t c")
     if not q.shape == k.shape == v.shape:
-        raise ValueError(f"q, k and v must have one shape, but have {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}")
+        raise ValueError(
+            f"q, k and v must have one shape, but have {tuple(q.shape)}, {tuple(k.shape)}, {tuple(v.shape)}"
+        )
     b, r, t, c = q.shape
     require_heads(c, heads)
     if valid is not None and valid.shape != (r, t):

@@ -191,11 +191,14 @@ class BiFormer(nn.Module):
         super().__init__()
         self.config = config
         dims = [stage.dim for stage in config.stages]
-        rates = iter(torch.linspace(0, config.drop_path, sum(stage.depth for stage in config.stages)).tolist())
+        blocks = sum(stage.depth for stage in config.stages)
+        rates = iter([config.drop_path * i / max(1, blocks - 1) for i in range(blocks)])
         self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem)])
         self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates)) for _ in range(s.depth)))
+            nn.Sequential(
+                *(Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates)) for _ in range(s.depth))
+            )
             for s in config.stages
         )
         self.norm = nn.BatchNorm2d(dims[-1])
@@ -209,9 +212,8 @@ class BiFormer(nn.Module):
     def pyramid(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The map (b c h w) after each stage, before the last norm. Raises ValueError as `forward` does."""
         if images.ndim != 4 or images.shape[1] != self.config.in_channels:
-            raise ValueError(
-                f"images must be (b c h w) with {self.config.in_channels} channels, but the shape is {tuple(images.shape)}"
-            )
+            channels, shape = self.config.in_channels, tuple(images.shape)
+            raise ValueError(f"images must be (b c h w) with {channels} channels, but the shape is {shape}")
         maps = []
         for downsample, stage in zip(self.downsample, self.stages, strict=True):
             images = stage(downsample(images))

@@ -7,10 +7,11 @@ at step n sees what it would have seen.
 import gzip
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bra.recall import SHAPES, Recall
 
-FASHION_CLASSES = "t-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()
+FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     label: Int[Tensor, " b"]
 
 
-class DataSet(Protocol):
+class DataSet(ABC):
     """What `bra.train` needs of a data set."""
 
     classes: list[str]
@@ -41,10 +42,12 @@ class DataSet(Protocol):
     count: float  # training images; infinite where they are made
     steps: int  # a sensible length of training at batch 128
 
-    def training(self, size: int, seed: int, start: int) -> Iterator[Batch]:
+    @abstractmethod
+    def training(self, size: int, seed: int, start: int) -> Iterator[NamedTuple]:
         """Endless batches of `size`, beginning with that of step `start`."""
 
-    def held_out(self, size: int) -> Iterator[Batch]:
+    @abstractmethod
+    def held_out(self, size: int) -> Iterator[NamedTuple]:
         """Every held-out image once, in batches of at most `size`."""
 
 
@@ -69,15 +72,15 @@ def normalise(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 @dataclass(frozen=True)
-class RecallBoards:
+class RecallBoards(DataSet):
     """Fresh boards for every step; `held_out_count` others, the same for every run, are held out."""
 
     task: Recall
     held_out_count: int = 4096
-    count = math.inf
-    classes = list(SHAPES)
-    channels = 3
-    steps = 500
+    count: ClassVar = math.inf
+    classes: ClassVar = list(SHAPES)
+    channels: ClassVar = 3
+    steps: ClassVar = 500
 
     def training(self, size, seed, start):
         while True:
@@ -90,7 +93,7 @@ class RecallBoards:
 
 
 @dataclass
-class Arrays:
+class Arrays(DataSet):
     """A data set that fits into memory: pixels (n c h w) of 0..255 and labels (n), for training and held out."""
 
     pixels: UInt8[Tensor, "n c h w"]
@@ -123,14 +126,18 @@ def read_idx(path: Path, dimensions: int) -> UInt8[Tensor, "..."]:
         with gzip.open(path) as file:
             head = file.read(4 + 4 * dimensions)
             if head[:4] != magic or len(head) < 4 + 4 * dimensions:
-                raise ValueError(f"{path} must begin with the IDX magic {magic.hex()}, but begins with {head[:4].hex()}")
+                raise ValueError(
+                    f"{path} must begin with the IDX magic {magic.hex()}, but begins with {head[:4].hex()}"
+                )
             shape = np.frombuffer(head, ">u4", dimensions, offset=4).astype(np.int64)
             size = math.prod(shape.tolist())
             body = file.read(size + 1)
     except (EOFError, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
     if len(body) != size:
-        raise ValueError(f"{path} must hold {size} bytes as its header says, but holds {'more' if len(body) > size else len(body)}")
+        raise ValueError(
+            f"{path} must hold {size} bytes as its header says, but holds {'more' if len(body) > size else len(body)}"
+        )
     return torch.from_numpy(np.frombuffer(body, np.uint8).reshape(shape).copy())
 
 
@@ -171,14 +178,14 @@ class ImageFiles(Dataset):
 def open_image(path: Path) -> Image.Image:
     """Decode an image file as RGB. Raises ValueError, naming the file, if it is damaged."""
     try:
-        with Image.open(path, formats=set(IMAGE_FORMATS.values())) as image:
+        with Image.open(path, formats=sorted(set(IMAGE_FORMATS.values()))) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a whole image: {error}") from error
 
 
 def check_whole(path: Path) -> None:
-    """Raise ValueError if the image file is cut short. Looks at its last bytes, and decodes it only if these are odd."""
+    """Raise ValueError if the image file is cut short. Looks at its last bytes; decodes it only if these are odd."""
     mark = END_MARKS.get(IMAGE_FORMATS[path.suffix.lower()])
     with path.open("rb") as file:
         length = file.seek(0, 2)
@@ -187,7 +194,7 @@ def check_whole(path: Path) -> None:
             open_image(path)
 
 
-class ImageFolder:
+class ImageFolder(DataSet):
     """Images as FOLDER/train/CLASS/* and FOLDER/val/CLASS/*, scaled and cut to `size` x `size`.
 
     Raises FileNotFoundError if a folder is missing; ValueError if one is empty, if val has classes that train
@@ -210,7 +217,9 @@ class ImageFolder:
                 raise ValueError(f"data folder {folder / split} holds no class folders")
         if unknown := sorted(self.val_files.keys() - self.train_files.keys()):
             raise ValueError(f"data folder {folder / 'val'} has classes that train lacks: {', '.join(unknown)}")
-        for path in (path for files in (self.train_files, self.val_files) for paths in files.values() for path in paths):
+        for path in (
+            path for files in (self.train_files, self.val_files) for paths in files.values() for path in paths
+        ):
             check_whole(path)
         self.classes = list(self.train_files)
         self.count = sum(map(len, self.train_files.values()))

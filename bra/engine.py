@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bra.biformer import BiFormer
 from bra.data import DataSet
 from bra.layer import record_routes
 from bra.recall import Boards, hit_rates
@@ -43,7 +42,7 @@ def routing_hits(routes: list[Routes], batch) -> dict[str, list[float]]:
 
 
 @torch.no_grad()
-def evaluate(model: BiFormer, data: DataSet, batch: int = 256) -> dict:
+def evaluate(model: nn.Module, data: DataSet, batch: int = 256) -> dict:
     """Accuracy over all held-out images, and on boards the hit rate of each block, both ways."""
     device = next(model.parameters()).device
     was_training = model.training
@@ -61,7 +60,7 @@ def evaluate(model: BiFormer, data: DataSet, batch: int = 256) -> dict:
     return {"accuracy": right / seen} | {name: (total / seen).tolist() for name, total in hits.items()}
 
 
-def train_step(model: BiFormer, optimizer: torch.optim.Optimizer, batch, rate: float) -> dict:
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch, rate: float) -> dict:
     """One step of gradient descent; returns its loss, accuracy and, on boards, the hit rates of each block.
 
     Raises FloatingPointError, before any weight is changed, if the loss or its gradient is not finite.
@@ -83,7 +82,7 @@ def train_step(model: BiFormer, optimizer: torch.optim.Optimizer, batch, rate: f
 
 @contextmanager
 def stop_request() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step ends before the run does; a second Ctrl-C ends it at once."""
+    """An event that Ctrl-C or SIGTERM sets, so that the step in hand can end first; a second one does not wait."""
     stop = threading.Event()
 
     def ask(number, frame):

@@ -7,9 +7,7 @@ from torch import Tensor
 from bra.arguments import require_axes
 
 
-def gather_regions(
-    regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k"]
-) -> Shaped[Tensor, "b r k*t c"]:
+def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k"]) -> Shaped[Tensor, "b r k*t c"]:
     """For each region the tokens of the k regions that it reads, in the order of `index` (paper, equation 5).
 
     ``out[b, i, n * t + m] == regions[b, index[b, i, n], m]``
@@ -25,7 +23,9 @@ def gather_regions(
     require_axes("index", index, "b r k")
     b, r, t, c = regions.shape
     if index.shape[:2] != (b, r):
-        raise ValueError(f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}")
+        raise ValueError(
+            f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}"
+        )
     if index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
         lowest, highest = index.aminmax()
         if lowest < 0 or highest >= r:  # else a row of another image would be read, silently

@@ -5,6 +5,7 @@ One more cell holds a plain square, the query, in the colour of one of the glyph
 shape. Whoever cannot look at the right glyph, wherever it lies, can only guess among the shapes on the board.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,7 +82,10 @@ class Recall:
         if not 1 <= self.glyphs <= len(SHAPES):
             raise ValueError(f"glyphs must be between 1 and {len(SHAPES)}, but is {self.glyphs}")
         if self.cells**2 < self.glyphs + 1:
-            raise ValueError(f"cells must be at least {(self.glyphs + 1) ** 0.5:.1f} for {self.glyphs} glyphs, but is {self.cells}")
+            least = math.isqrt(self.glyphs) + 1
+            raise ValueError(
+                f"cells must be at least {least} for {self.glyphs} glyphs and the query, but is {self.cells}"
+            )
         if self.noise < 0:
             raise ValueError(f"noise must be at least 0, but is {self.noise}")
 
@@ -101,7 +105,7 @@ class Recall:
         board = torch.full((count, self.cells**2), EMPTY).scatter(1, place, torch.cat([glyph, square], dim=1))
         image = self.paint(board)
         if self.noise:
-            image += self.noise * torch.randn(image.shape, generator=draw)
+            image.add_(torch.randn(image.shape, generator=draw), alpha=self.noise)
         return Boards(image, shape.gather(1, asked)[:, 0], place[:, -1], place.gather(1, asked)[:, 0])
 
     def paint(self, board: Int[Tensor, "b cells"]) -> Float[Tensor, "b 3 h w"]:

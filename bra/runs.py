@@ -1,10 +1,10 @@
 """What a training run leaves on disk, written so that a crash at any moment loses nothing already there.
 
-    config.json              the resolved settings
-    metrics.jsonl            one JSON object a line, in the order of the steps
-    checkpoint.safetensors   weights and optimiser state of the last save: where `resume` goes on
-    model.safetensors        the weights at the end
-    summary.json             results, hardware and versions at the end
+config.json              the resolved settings
+metrics.jsonl            one JSON object a line, in the order of the steps
+checkpoint.safetensors   weights and optimiser state of the last save: where `resume` goes on
+model.safetensors        the weights at the end
+summary.json             results, hardware and versions at the end
 """
 
 import datetime
@@ -38,7 +38,11 @@ class RunFolder:
         self.config = config = json.loads(json.dumps(config))
         if settings.exists():
             before = json.loads(settings.read_text())
-            changed = [f"{name} {before.get(name)!r}, not {value!r}" for name, value in config.items() if before.get(name) != value]
+            changed = [
+                f"{name} {before.get(name)!r}, not {value!r}"
+                for name, value in config.items()
+                if before.get(name) != value
+            ]
             if changed or before.keys() != config.keys():
                 raise FileExistsError(
                     f"{path} holds a run with other settings ({'; '.join(changed) or 'of another version'}): "
@@ -144,7 +148,11 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> 
 def environment() -> dict:
     """What a measured number depends on besides its command: date, commit, hardware, versions."""
     git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
     )
     return {
         "date": datetime.date.today().isoformat(),
@@ -162,5 +170,9 @@ def environment() -> dict:
 def cpu_name() -> str:
     """The processor's name, where the system tells it."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return names[0] if names else platform.processor() or platform.machine()

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from bra import draw
-from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer, BiFormerConfig
+from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer
 from bra.data import DataSet, RecallBoards, derive_seed, open_data
 from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to_device, train_step
 from bra.layer import BiLevelRoutingAttention, record_routes
@@ -76,14 +76,20 @@ class TrainConfig:
     """Go on with the run in the folder, if there is one."""
 
     def __post_init__(self):
-        for name, lowest in {"steps": 1, "batch": 1, "warmup": 0, "evaluate_every": 1, "image_size": 1, "workers": 0}.items():
+        for name, lowest in {
+            "steps": 1,
+            "batch": 1,
+            "warmup": 0,
+            "evaluate_every": 1,
+            "image_size": 1,
+            "workers": 0,
+        }.items():
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise ValueError(f"{name} must be at least {lowest}, but is {value}")
         if not self.learning_rate > 0 or not self.weight_decay >= 0:
-            raise ValueError(
-                f"learning_rate must be above 0 and weight_decay at least 0, but are {self.learning_rate}, {self.weight_decay}"
-            )
+            rates = f"{self.learning_rate} and {self.weight_decay}"
+            raise ValueError(f"learning_rate must be above 0 and weight_decay at least 0, but they are {rates}")
 
     def folder(self) -> Path:
         """Where the run is kept."""
@@ -110,7 +116,9 @@ def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
     model = MODELS[config.model]
     if isinstance(data, RecallBoards):
         if config.model != "nano":
-            raise ValueError(f"model must be nano for recall, whose boards are too small for the others, but is {config.model}")
+            raise ValueError(
+                f"model must be nano for recall, whose boards are too small for the others, but is {config.model}"
+            )
         model = replace(model, grid=(config.recall.cells, config.recall.cells))  # one region a cell
     k = math.prod(model.grid) if config.router == "all" else config.k
     if k is not None:

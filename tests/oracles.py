@@ -93,7 +93,7 @@ def attend(q, k, v, index, heads, scale=None, valid=None):
 
 def depthwise(x, weight, bias):
     """(b h w c) filtered channel by channel; weight (c 1 s s), zeros beyond the border."""
-    b, h, w, c = x.shape
+    h, w = x.shape[1:3]
     side = weight.shape[-1]
     out = np.zeros_like(x) + bias
     for y in range(h):

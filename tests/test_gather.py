@@ -53,7 +53,9 @@ def test_says_what_is_wrong():
         bra.gather_regions(regions[0], index)
     with pytest.raises(ValueError, match=r"index must have 3 axes \(b r k\)"):
         bra.gather_regions(regions, index[0])
-    with pytest.raises(ValueError, match=r"index must begin with the batch and regions of regions, \(2, 5\), not \(1, 5, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"index must begin with the batch and regions of regions, \(2, 5\), not \(1, 5, 4\)"
+    ):
         bra.gather_regions(regions, index[:1])
     for wrong in (-1, 5):
         bad = index.clone()

@@ -1,0 +1,45 @@
+# `make` alone prints the targets. Everything happens in .venv; a second call does not reinstall.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint notebooks lab book clean
+
+help: ## print this help
+	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^(\w+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
+
+train: .venv/train.stamp ## train BiFormer nano on the built-in task, or go on with it, about a minute
+	$(BIN)/python -m bra.train --resume
+
+test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks against their stored outputs
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval notebooks/
+
+lint: .venv/all.stamp ## check style and formatting
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check bra tests book
+
+notebooks: .venv/all.stamp ## execute every notebook and store its outputs
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
+	$(BIN)/python -m jupyter lab --notebook-dir notebooks
+
+book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book
+	@echo "build/book/index.html"
+
+clean: ## remove what make built, but no run
+	rm -rf .venv build
+
+.venv/%.stamp: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'Python 3.11, 3.12 or 3.13 is needed, but $(PYTHON) is ' + sys.version.split()[0] + ': make PYTHON=python3.13 ...')"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e ".[$*]"
+	@$(BIN)/python -c "open('$@', 'w')"

@@ -1,0 +1,208 @@
+import gzip
+import itertools
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bra.data import Arrays, ImageFolder, RecallBoards, check_whole, derive_seed, fashion_mnist, open_data, read_idx
+from bra.recall import Recall
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def write_idx(path, array, magic=b"\0\0\x08", cut=None):
+    head = magic + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    path.write_bytes(gzip.compress((head + array.tobytes())[:cut]))
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    """A folder laid out as Fashion-MNIST: 30 training and 20 test images of 6 x 5 pixels."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 30), ("t10k", 20)):
+        write_idx(tmp_path / f"{split}-images-idx3-ubyte.gz", draw.integers(256, size=(count, 6, 5), dtype=np.uint8))
+        write_idx(tmp_path / f"{split}-labels-idx1-ubyte.gz", draw.integers(10, size=count, dtype=np.uint8))
+    return tmp_path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of images: red and blue ones, of two formats and of different sizes."""
+    for split, count in (("train", 5), ("val", 2)):
+        for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
+            (tmp_path / split / colour).mkdir(parents=True)
+            for i in range(count):
+                suffix = ".png" if i % 2 else ".JPG"
+                Image.new("RGB", (20 + 7 * i, 31), rgb).save(tmp_path / split / colour / f"{i}{suffix}")
+    return tmp_path
+
+
+def first(data, count, start=0, size=4, seed=1):
+    return list(itertools.islice(data.training(size, seed, start), count))
+
+
+def as_tuples(batches):
+    return [tuple(map(torch.Tensor.tolist, batch)) for batch in batches]
+
+
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+def test_batches_are_a_function_of_seed_and_step(name, request):
+    if name == "recall":
+        data = RecallBoards(Recall())
+    elif name == "fashion":
+        data = fashion_mnist(request.getfixturevalue("fashion"))
+    else:
+        data = ImageFolder(request.getfixturevalue("folder"), 8, workers=0)
+    whole = as_tuples(first(data, 19))  # over several epochs
+    assert as_tuples(first(data, 4, start=15)) == whole[15:]
+    assert as_tuples(first(data, 2, seed=2)) != whole[:2]
+
+
+def test_every_epoch_shows_every_image_once_in_another_order():
+    pixels = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
+    labels = torch.arange(20) % 3
+    batches = first(Arrays(pixels, labels, pixels, labels, ["a", "b", "c"]), 10)
+    shown = [[round((v.item() + 1) * 127.5) for v in torch.cat([b.image for b in epoch]).flatten()] for epoch in
+             (batches[:5], batches[5:])]  # fmt: skip
+    assert sorted(shown[0]) == sorted(shown[1]) == list(range(20)) and shown[0] != shown[1]
+    for batch in batches:
+        assert torch.equal(batch.label, (batch.image.flatten() + 1).mul(127.5).round().long() % 3)
+
+
+def test_held_out_shows_every_image_once_however_it_is_cut():
+    data = RecallBoards(Recall(), held_out_count=10)
+    assert [len(b.label) for b in data.held_out(4)] == [4, 4, 2]
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
+    arrays = Arrays(pixels, torch.arange(10), pixels, torch.arange(10), list("abcdefghij"))
+    assert torch.cat([b.label for b in arrays.held_out(4)]).tolist() == list(range(10))
+
+
+def test_held_out_boards_are_the_same_for_every_seed_and_not_those_of_training():
+    data = RecallBoards(Recall())
+    held_out = next(data.held_out(4))
+    assert torch.equal(held_out.image, next(data.held_out(4)).image)
+    assert not torch.equal(held_out.image, first(data, 1, seed=0)[0].image)
+
+
+def test_seeds_of_different_purposes_differ():
+    assert (
+        len({derive_seed("a", 1, 23), derive_seed("a", 12, 3), derive_seed("b", 1, 23), derive_seed("a", 1, 24)}) == 4
+    )
+    assert derive_seed("weights", 0) == derive_seed("weights", 0)
+
+
+def test_fashion_mnist_reads_what_was_written(fashion):
+    data = fashion_mnist(fashion)
+    draw = np.random.default_rng(0)
+    assert (data.pixels[:, 0].numpy() == draw.integers(256, size=(30, 6, 5), dtype=np.uint8)).all()
+    assert (data.labels.numpy() == draw.integers(10, size=30, dtype=np.uint8)).all()
+    assert data.held_out_pixels.shape == (20, 1, 6, 5) and data.channels == 1 and len(data.classes) == 10
+    image = next(data.held_out(20)).image
+    assert -1 <= image.min() < -0.9 and 0.9 < image.max() <= 1
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
+def test_fashion_mnist_reads_the_real_files():
+    data = fashion_mnist(DEBIAN)
+    assert data.pixels.shape == (60_000, 1, 28, 28) and data.held_out_pixels.shape == (10_000, 1, 28, 28)
+    assert data.labels.bincount().tolist() == [6000] * 10
+
+
+def test_idx_files_that_are_damaged_are_refused_by_name(tmp_path):
+    path, array = tmp_path / "x.gz", np.zeros((3, 4, 5), np.uint8)
+    write_idx(path, array, magic=b"\0\0\x0d")
+    with pytest.raises(ValueError, match=r"x\.gz must begin with the IDX magic 00000803, but begins with 00000d03"):
+        read_idx(path, 3)
+    write_idx(path, array[0])
+    with pytest.raises(ValueError, match=r"x\.gz must begin with the IDX magic"):
+        read_idx(path, 3)
+    write_idx(path, array, cut=-7)
+    with pytest.raises(ValueError, match=r"x\.gz must hold 60 bytes as its header says, but holds 53"):
+        read_idx(path, 3)
+    write_idx(path, array, cut=9)
+    with pytest.raises(ValueError, match=r"x\.gz"):
+        read_idx(path, 3)
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(100)))
+    with pytest.raises(ValueError, match=r"x\.gz must hold"):
+        read_idx(path, 3)
+    write_idx(path, array)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
+        read_idx(path, 3)
+    path.write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
+        read_idx(path, 3)
+    with pytest.raises(FileNotFoundError, match=r"y\.gz"):
+        read_idx(tmp_path / "y.gz", 3)
+
+
+def test_fashion_mnist_refuses_labels_that_do_not_fit(fashion):
+    for labels in (np.zeros(29, np.uint8), np.full(30, 10, np.uint8)):
+        write_idx(fashion / "train-labels-idx1-ubyte.gz", labels)
+        with pytest.raises(ValueError, match="train must have a label of 0 to 9 for each of its 30 images"):
+            fashion_mnist(fashion)
+
+
+def test_image_folder_reads_pixels_and_labels(folder):
+    data = ImageFolder(folder, 8, workers=2)
+    assert data.classes == ["blue", "red"] and data.count == 10
+    batches = list(data.held_out(3))
+    images, labels = torch.cat([b.image for b in batches]), torch.cat([b.label for b in batches])
+    assert images.shape == (4, 3, 8, 8) and labels.tolist() == [0, 0, 1, 1]
+    for image, label in zip(images, labels, strict=True):
+        red, _, blue = image.mean(dim=(1, 2)).tolist()
+        assert (red > blue) == bool(label), "red must be labelled 1 and blue 0"
+
+
+def test_images_are_scaled_and_cut_around_their_middle(tmp_path):
+    pixels = np.zeros((10, 30, 3), np.uint8)
+    pixels[:, 10:20] = 255
+    for split in ("train", "val"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / split / "a" / "x.png")
+    image = next(ImageFolder(tmp_path, 10, workers=0).held_out(1)).image
+    assert (image == 1).all(), "the middle third is white"
+
+
+def test_image_folders_that_are_damaged_are_refused_by_name(folder):
+    with pytest.raises(FileNotFoundError, match=r"data folder .*nowhere.train does not exist"):
+        ImageFolder(folder / "nowhere", 8)
+    (folder / "val" / "green").mkdir()
+    with pytest.raises(ValueError, match=r"data folder .*green holds no image"):
+        ImageFolder(folder, 8)
+    Image.new("RGB", (8, 8)).save(folder / "val" / "green" / "x.png")
+    with pytest.raises(ValueError, match="has classes that train lacks: green"):
+        ImageFolder(folder, 8)
+    (folder / "empty" / "train").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"data folder .*empty.train holds no class folders"):
+        ImageFolder(folder / "empty", 8)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+def test_an_image_cut_short_is_refused_by_name_before_any_work(folder, suffix):
+    path = folder / "val" / "red" / f"cut{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    check_whole(path)
+    for length in (len(whole) - 40, len(whole) // 2, 5, 0):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"cut\{suffix} is not a whole image"):
+            ImageFolder(folder, 8)
+
+
+def test_bytes_behind_a_whole_jpeg_do_no_harm(folder):
+    path = folder / "train" / "red" / "0.JPG"
+    path.write_bytes(path.read_bytes() + b"written by a camera")
+    ImageFolder(folder, 8)
+
+
+def test_says_which_names_are_allowed():
+    for name in ("cifar", "recall:x", "folder:", "fashion-mnist"):
+        with pytest.raises(
+            ValueError, match=f"data must be recall, fashion-mnist:FOLDER or folder:FOLDER, but is '{name}'"
+        ):
+            open_data(name, Recall(), 8, 0)
