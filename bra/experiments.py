@@ -44,7 +44,7 @@ def run_experiment(name: str, results: Path) -> Path:
     return path
 
 
-def main(name: Literal[tuple(EXPERIMENTS)], results: Path = Path("book/results")) -> None:  # type: ignore[valid-type]
+def main(name: tyro.conf.Positional[Literal[tuple(EXPERIMENTS)]], results: Path = Path("book/results")) -> None:
     """Run one experiment and write its results.
 
     Args:

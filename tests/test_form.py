@@ -1,0 +1,248 @@
+"""The form of the repository: who imports whom, what stands where, and that the files that say the same agree."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).parent.parent
+STEPS = [
+    "patterns",
+    "partition",
+    "adjacency",
+    "topk",
+    "gather",
+    "attention",
+    "lce",
+    "layer",
+    "biformer",
+    "kernels",
+    "dense",
+    "train",
+    "explorer",
+]  # by number
+HELPERS = {"arguments": set(), "recall": {"topk"}, "data": {"recall"}, "draw": {"patterns"}, "runs": set(),
+           "engine": {"data", "layer", "recall", "topk"}, "bench": {"attention", "runs"},
+           "experiments": {"runs", "train"}}  # fmt: skip
+APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
+MODULES = sorted(path.stem for path in (ROOT / "bra").glob("*.py") if path.stem != "__init__")
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def imported(path):
+    """The modules of `bra` that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "bra":
+            names |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("bra.")}
+    return names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_import_only_what_they_may(module):
+    assert module in STEPS or module in HELPERS, f"{module}: say here what it is and what it may import"
+    if module in APPLICATIONS:
+        allowed = set(STEPS[: STEPS.index(module)]) | (HELPERS.keys() - {"experiments", "bench"})
+    elif module in STEPS:
+        allowed = set(STEPS[: STEPS.index(module)]) | {"arguments"}
+    else:
+        allowed = HELPERS[module]
+    too_many = imported(ROOT / "bra" / f"{module}.py") - allowed
+    assert not too_many, f"{module} may not import {too_many}"
+
+
+def test_import_bra_loads_nothing_but_torch_einops_and_jaxtyping():
+    script = (
+        "import sys, torch, einops, jaxtyping; before = set(sys.modules); import bra; print(*set(sys.modules) - before)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    # torch and einops load parts of themselves late
+    outside = {name.split(".")[0] for name in loaded.split()} - {"bra", "torch", "einops", "jaxtyping"}
+    assert not outside - set(sys.stdlib_module_names)
+
+
+def test_oracles_are_independent():
+    assert imported(ROOT / "tests" / "oracles.py") == set()
+
+
+def test_every_module_has_its_tests_and_no_tests_are_orphans():
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    assert tests == {*MODULES, "form"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_bear_the_number_and_the_name_of_their_module(path):
+    number, stem = path.stem.split("_", 1)
+    assert STEPS[int(number)] == stem
+    assert stem in MODULES
+
+
+def test_public_names_are_sorted_exist_and_hide_no_module():
+    import bra
+
+    assert all(hasattr(bra, name) for name in bra.__all__)
+    assert not set(bra.__all__) & set(MODULES), "bra.partition must stay the module"
+    for module in ("partition", "gather", "layer"):
+        assert getattr(bra, module).__name__ == f"bra.{module}"
+
+
+def all_requirements():
+    lists = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
+    return {(r := Requirement(text)).name: r for texts in lists for text in texts if not text.startswith("bra[")}
+
+
+def test_constraints_pin_a_version_that_pyproject_allows():
+    lines = [line for line in (ROOT / ".ci" / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {Requirement(line).name.lower().replace("_", "-"): Requirement(line).specifier for line in lines}
+    for name, requirement in all_requirements().items():
+        (pin,) = pins[name]
+        assert pin.operator == "==", name
+        assert pin.version in requirement.specifier, f"{name} {pin} is outside {requirement.specifier}"
+
+
+def test_all_means_all_extras():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    assert Requirement(everything).extras == extras.keys() - {"all"}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [line for line in content["dependencies"] if isinstance(line, str)]
+    (pip,) = [line["pip"] for line in content["dependencies"] if isinstance(line, dict)]
+    python = conda[0].removeprefix("python ")
+    assert SpecifierSet(python) == SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert pip == ["-c .ci/constraints.txt", "-e .[all]"]
+    rattler = pytest.importorskip("rattler", reason="py-rattler, which knows conda's grammar, has no wheel here")
+    assert [rattler.MatchSpec(line, strict=True).name.normalized for line in conda] == ["python", "pip"]
+
+
+def test_readme_ci_and_workflow_run_the_same_targets():
+    makefile, run, workflow, readme = (
+        (ROOT / name).read_text() for name in ("Makefile", ".ci/run", ".github/workflows/ci.yml", "README.md")
+    )
+    targets = set(re.findall(r"^(\w+):.*## ", makefile, re.M))
+    assert set(re.search(r"\.PHONY: (.*)", makefile)[1].split()) == targets
+    for text in (run, workflow, readme):
+        used = set(re.findall(r"^[ `-]*(?:run: )?make (\w+)", text, re.M))
+        assert used >= {"test"} and used <= targets
+    supported = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    tested = yaml.safe_load(workflow)["jobs"]["test"]["strategy"]["matrix"]["python"]
+    minors = [f"3.{minor}" for minor in range(30) if f"3.{minor}.0" in supported]
+    assert tested == [minors[0], minors[-1]], "the workflow must try the oldest and the newest Python"
+
+
+def test_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_readme_map_marks_what_exists():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \|", (ROOT / "README.md").read_text(), re.M)
+    assert [int(number) for number, _ in rows] == list(range(len(STEPS)))
+    written = {path.stem for path in NOTEBOOKS}
+    for number, cell in rows:
+        name = f"{number}_{STEPS[int(number)]}"
+        expected = f"[{STEPS[int(number)]}](notebooks/{name}.ipynb)" if name in written else STEPS[int(number)]
+        assert cell == expected
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "book/index.md"])
+def test_relative_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(link).exists(), link
+
+
+RESULTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "book" / "results").glob("*.json")}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_say_where_they_come_from(name):
+    assert RESULTS[name]["command"].startswith("python -m bra.")
+    assert RESULTS[name]["environment"].keys() >= {"date", "commit", "processor", "threads", "python", "torch"}
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def test_readme_tables_are_those_of_the_results():
+    readme = (ROOT / "README.md").read_text()
+    runs = RESULTS["recall_routers"]["runs"]
+    for label in dict.fromkeys(run["label"] for run in runs):
+        found = [run["held_out"] for run in runs if run["label"] == label]
+        accuracies, hits = [f["accuracy"] for f in found], [max(f["hit_rate"]) for f in found]
+        row = f"| {label} | {mean(accuracies):.1%} | {min(accuracies):.1%} | {mean(hits):.2f} | {min(hits):.2f} |"
+        assert row in readme, f"README.md must hold the row {row}"
+    for row in RESULTS["core_op_cpu"]["rows"]:
+        line = "| {b} | {r} | {t} | {c} | {k} | {expanded_ms:.0f} | {ours_ms:.0f} | {ratio:.0f} |".format(**row)
+        assert line in readme, f"README.md must hold the row {line}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebook:
+    def test_is_executed_in_order_without_errors(self, path):
+        code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
+        assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+        assert not any(o.output_type == "error" for c in code for o in c.outputs)
+        assert not any(c.metadata.get("tags", []) == ["nbval-skip"] for c in code)
+
+    def test_is_clean_and_small(self, path):
+        notebook = nbformat.read(path, 4)
+        nbformat.validate(notebook)
+        assert notebook.metadata == {
+            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+        assert all(set(c.metadata) <= {"tags"} for c in notebook.cells)
+        assert path.stat().st_size < 1_500_000
+
+    def test_cells_are_short_and_end_without_a_semicolon(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "code":
+                assert len(cell.source.splitlines()) <= 30, cell.source
+                assert not cell.source.rstrip().endswith(";"), cell.source
+            else:
+                prose = re.sub(r"^\|.*\|$|<[^>]*>|\$.*?\$", "", cell.source, flags=re.M)
+                assert len(prose.split()) <= 80, f"{len(prose.split())} words: {cell.source}"
+
+    def test_pictures_have_alternative_text(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    assert len(output.metadata["image/png"]["alt"]) > 40
+        assert not re.search(r"!\[\]", path.read_text())
+
+    def test_links_lead_somewhere(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "markdown":
+                for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", cell.source):
+                    assert (path.parent / link).exists(), link
+
+
+def test_book_builds_and_needs_no_network(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", "-c", "book", ".", str(tmp_path)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    pages = [page for page in tmp_path.rglob("*.html") if page.name not in ("genindex.html", "search.html")]
+    assert {page.stem for page in pages} == {"index", *(path.stem for path in NOTEBOOKS)}
+    for page in pages:
+        html = page.read_text()
+        remote = re.findall(r"<(?:script|link|img|iframe)[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]*)\"", html)
+        assert not remote, f"{page.name} loads {remote}"
+        for image in re.findall(r"<img[^>]*>", html):
+            assert re.search(r"alt=\"[^\"]+\"", image), f"{page.name}: {image}"
