@@ -99,4 +99,4 @@ def main(device: str = "cpu", repeats: int = 9, seed: int = 0, results: Path = P
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m bra.bench")

@@ -123,6 +123,14 @@ def outline_region(axes: Axes, region: int, grid: Grid, inset: float, label: str
         axes.text(corner[0] + 0.4, (row + 1) * height - 1.2, label, fontsize=9, va="bottom", bbox=badge)
 
 
+def boards(images: Float[Tensor, "b 3 h w"], grid: Grid, titles: Sequence[str]) -> Picture:
+    """Boards side by side under their region grid."""
+    figure = Figure(figsize=(3 * len(images), 3.3), layout="constrained")
+    for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
+        show_board(axes, image, grid, title)
+    return Picture(figure, f"{len(images)} boards on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
+
+
 def routed_boards(
     images: Float[Tensor, "b 3 h w"],
     index: Int[Tensor, "b r k"],

@@ -58,4 +58,4 @@ def main(name: tyro.conf.Positional[Literal[tuple(EXPERIMENTS)]], results: Path 
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    tyro.cli(main, prog="python -m bra.experiments")

@@ -96,17 +96,15 @@ class Recall:
         def distinct(things: int, of: int) -> Int[Tensor, "b things"]:
             return torch.rand(count, of, generator=draw).argsort(dim=1)[:, :things]
 
-        place = distinct(self.glyphs + 1, self.cells**2)  # the last one is the query's
+        place = distinct(self.glyphs + 1, self.cells**2)  # the first is the target's, the last one the query's
         shape, colour = distinct(self.glyphs, len(SHAPES)), distinct(self.glyphs, len(COLOURS))
-        asked = torch.randint(self.glyphs, (count, 1), generator=draw)
-
         glyph = shape * len(COLOURS) + colour
-        square = SQUARE * len(COLOURS) + colour.gather(1, asked)
+        square = SQUARE * len(COLOURS) + colour[:, :1]
         board = torch.full((count, self.cells**2), EMPTY).scatter(1, place, torch.cat([glyph, square], dim=1))
         image = self.paint(board)
         if self.noise:
             image.add_(torch.randn(image.shape, generator=draw), alpha=self.noise)
-        return Boards(image, shape.gather(1, asked)[:, 0], place[:, -1], place.gather(1, asked)[:, 0])
+        return Boards(image, shape[:, 0], place[:, -1], place[:, 0])
 
     def paint(self, board: Int[Tensor, "b cells"]) -> Float[Tensor, "b 3 h w"]:
         """The picture of each board, from the sprite index of each cell: -1 is black, 1 is full brightness."""

@@ -26,7 +26,7 @@ from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.recall import Recall
-from bra.runs import RunFolder, environment
+from bra.runs import RunFolder, environment, load_weights, read_tensors
 from bra.topk import TableRouter
 
 MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
@@ -235,6 +235,19 @@ def blindfold(model: BiFormer, seed: int) -> BiFormer:
     for i, layer in enumerate(module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)):
         layer.router = TableRouter(random_regions(layer.grid, layer.router.k, derive_seed("blind", seed, i)))
     return model.to(next(model.parameters()).device)
+
+
+def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
+    """The trained model of a run folder, ready to evaluate, with its data and settings.
+
+    Raises FileNotFoundError if the run is not finished; ValueError if its weights do not fit.
+    """
+    settings = json.loads((folder / "config.json").read_text())
+    config = TrainConfig(**settings | {"recall": Recall(**settings["recall"]), "out": folder, "device": "cpu"})
+    data = open_data(config.data, config.recall, config.image_size, config.workers)
+    model, source = build_model(config, data), folder / "model.safetensors"
+    load_weights(model, read_tensors(source)[0], source)
+    return model.eval(), data, config
 
 
 @torch.no_grad()

@@ -58,6 +58,7 @@ def test_batches_are_a_function_of_seed_and_step(name, request):
     else:
         data = ImageFolder(request.getfixturevalue("folder"), 8, workers=0)
     whole = as_tuples(first(data, 19))  # over several epochs
+    assert all(a != b for a, b in itertools.pairwise(whole))
     assert as_tuples(first(data, 4, start=15)) == whole[15:]
     assert as_tuples(first(data, 2, seed=2)) != whole[:2]
 

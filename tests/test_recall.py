@@ -52,14 +52,16 @@ def test_sprites_are_distinct_shapes_within_their_border():
 
 
 def test_hit_rates_by_hand():
-    index = torch.tensor([[[1, 2], [0, 3], [3, 0], [2, 1]]] * 2)
+    index = torch.tensor([[[1, 2], [2, 3], [3, 0], [2, 1]]] * 2)
     routes = bra.Routes(index, torch.zeros(2, 4, 4))
-    boards = Boards(torch.zeros(2, 3, 16, 16), torch.zeros(2), torch.tensor([0, 1]), torch.tensor([2, 2]))
-    assert hit_rates([routes, routes], boards) == {"hit_rate": [0.5, 0.5], "reverse_hit_rate": [0.5, 0.5]}
-    boards = boards._replace(query=torch.tensor([0, 0]), target=torch.tensor([1, 1]))
-    assert hit_rates([routes], boards) == {"hit_rate": [1.0], "reverse_hit_rate": [1.0]}
-    boards = boards._replace(query=torch.tensor([1, 1]), target=torch.tensor([2, 3]))
-    assert hit_rates([routes], boards) == {"hit_rate": [0.5], "reverse_hit_rate": [0.5]}
+    image, label = torch.zeros(2, 3, 16, 16), torch.zeros(2)
+
+    def rates(query, target):
+        return hit_rates([routes], Boards(image, label, torch.tensor(query), torch.tensor(target)))
+
+    assert rates([0, 1], [2, 2]) == {"hit_rate": [1.0], "reverse_hit_rate": [0.5]}
+    assert rates([0, 0], [1, 1]) == {"hit_rate": [1.0], "reverse_hit_rate": [0.0]}
+    assert rates([1, 1], [0, 3]) == {"hit_rate": [0.5], "reverse_hit_rate": [1.0]}
 
 
 def test_says_what_is_wrong():

@@ -14,9 +14,10 @@ import torch
 import bra
 from bra import train as module
 from bra.data import RecallBoards
+from bra.engine import evaluate
 from bra.recall import Recall
 from bra.runs import read_tensors
-from bra.train import TrainConfig, blindfold, build_model, pick_device, prepare, report, train
+from bra.train import TrainConfig, blindfold, build_model, load_model, pick_device, prepare, report, train
 
 SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", drop_path=0.2)
 
@@ -53,9 +54,8 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     ]
     assert json.loads((run.path / "config.json").read_text())["steps"] == 6
     assert [line["step"] for line in losses(run.path)] == [3, 6, 6]
-    weights, _ = read_tensors(run.weights)
-    model = build_model(SHORT, RecallBoards(Recall()))
-    model.load_state_dict(weights)
+    model, data, _ = load_model(run.path)
+    assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
     table = report(run)
     assert re.search(r"topk routing +\d+\.\d\d% +\d\.\d{3}\n", table)
     assert re.search(r"guessing a shape on the board +25\.00% +-\n", table)
