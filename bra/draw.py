@@ -6,8 +6,8 @@ does not see it.
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,7 +25,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 BLOCK_STYLES = (("o-", BLUE), ("s--", ORANGE), ("^:", GREEN), ("d-.", PURPLE))
 
 
-class Picture(NamedTuple):
+@dataclass(frozen=True)
+class Picture:
     """A figure and its alternative text. The last expression of a cell, it is shown with both."""
 
     figure: Figure
@@ -42,8 +43,11 @@ class Picture(NamedTuple):
         path.write_bytes(self.png())
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        """For Jupyter: the picture, and its alternative text for screen readers and for tools without pictures."""
-        return {"image/png": self.png(), "text/plain": f"Picture: {self.alt}"}, {"image/png": {"alt": self.alt}}
+        """For Jupyter: the picture, its alternative text beside it."""
+        return {"image/png": self.png()}, {"image/png": {"alt": self.alt}}
+
+    def __repr__(self):
+        return f"Picture: {self.alt}"
 
 
 def training_curves(metrics: Sequence[dict]) -> Picture:

@@ -28,7 +28,7 @@ def test_a_picture_shows_itself_with_its_alternative_text(boards, tmp_path):
     data, metadata = picture._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"] == picture.alt
-    assert picture.alt in data["text/plain"]
+    assert picture.alt in repr(picture), "tools without pictures show the text"
     picture.save(tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
