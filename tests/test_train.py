@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
     def stop_at_the_fifth(*args, **kwargs):
         if next(count) == 4:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return step(*args, **kwargs)
 
     monkeypatch.setattr(module, "train_step", stop_at_the_fifth)
@@ -83,6 +84,19 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path, monkeypatch):
 def test_the_seed_decides_and_other_seeds_differ(tmp_path):
     runs = [losses(train(replace(SHORT, seed=s, out=tmp_path / n)).path) for s, n in ((1, "a"), (1, "b"), (2, "c"))]
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_seed_decides_the_weights_too():
+    data = RecallBoards(Recall())
+    first, again, other = (build_model(replace(SHORT, seed=seed), data).head.weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_where_a_run_is_kept_and_computed_is_no_setting():
+    moved = replace(SHORT, out=Path("elsewhere"), device="auto", resume=True)
+    assert moved.settings() == SHORT.settings()
+    assert set(asdict(SHORT)) - set(SHORT.settings()) == {"out", "device", "resume"}
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
