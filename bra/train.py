@@ -3,7 +3,6 @@
 Every random number of a step is drawn from (seed, step), so a run that was interrupted goes on as if it had not been.
 """
 
-import copy
 import itertools
 import json
 import math
@@ -19,14 +18,13 @@ import tyro
 from torch import nn
 from tqdm.auto import tqdm
 
-from bra import draw
 from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer
 from bra.data import DataSet, RecallBoards, derive_seed, open_data
 from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to_device, train_step
-from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.recall import Recall
-from bra.runs import RunFolder, environment, load_weights, read_tensors
+from bra.report import best_block, finish, table
+from bra.runs import RunFolder, load_weights, read_tensors
 from bra.topk import TableRouter
 
 MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
@@ -209,32 +207,17 @@ def fit(training: Training) -> None:
                 raise KeyboardInterrupt(f"stopped after step {done}; the same command with --resume goes on")
 
 
-def best_block(measured: dict) -> dict[str, float]:
-    """The numbers worth a glance: loss, accuracy, and the hit rate of the best block."""
-    shown = {name: measured[name] for name in ("loss", "accuracy") if name in measured}
-    return shown | ({"hit_rate": max(measured["hit_rate"])} if "hit_rate" in measured else {})
+def complete(training: Training) -> RunFolder:
+    """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before."""
+    if not training.run.summary.exists():
+        fit(training)
+        finish(training.run, training.model, training.data)
+    return training.run
 
 
-def finish(training: Training) -> None:
-    """Write the weights, the pictures and the summary of a run that has taken its last step."""
-    config, model, run = training.config, training.model, training.run
-    last = [line for line in run.read_metrics() if "held_out" in line][-1]
-    summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
-    summary["parameters"] = sum(p.numel() for p in model.parameters())
-    draw.training_curves(run.read_metrics()).save(run.path / "curves.png")
-    if config.data == "recall":
-        if config.router == "topk":
-            summary["blind"] = evaluate(blindfold(model, config.seed), training.data)
-        draw_boards(model, training.data, best=last["held_out"]["hit_rate"]).save(run.path / "boards.png")
-    run.finish(model, summary | {"environment": environment()})
-
-
-def blindfold(model: BiFormer, seed: int) -> BiFormer:
-    """The same weights, but every region reads regions chosen at random."""
-    model = copy.deepcopy(model)
-    for i, layer in enumerate(module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)):
-        layer.router = TableRouter(random_regions(layer.grid, layer.router.k, derive_seed("blind", seed, i)))
-    return model.to(next(model.parameters()).device)
+def train(config: TrainConfig) -> RunFolder:
+    """Train as `config` says, and return the run's folder. Raises what `prepare` and `fit` raise."""
+    return complete(prepare(config))
 
 
 def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
@@ -250,46 +233,6 @@ def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
     return model.eval(), data, config
 
 
-@torch.no_grad()
-def draw_boards(model: BiFormer, data: DataSet, best: list[float]) -> draw.Picture:
-    """Four held-out boards under the block whose hit rate is best."""
-    boards = next(data.held_out(4))
-    model.eval()
-    with record_routes(model) as routes:
-        said = model(boards.image.to(next(model.parameters()).device)).argmax(dim=1)
-    titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
-    index = routes[best.index(max(best))].index.cpu()
-    return draw.routed_boards(boards.image, index, model.config.grid, boards.query, boards.target, titles)
-
-
-def train(config: TrainConfig) -> RunFolder:
-    """Train as `config` says, and return the run's folder; a run that is finished already is left as it is.
-
-    Raises what `prepare` and `fit` raise.
-    """
-    training = prepare(config)
-    if not training.run.summary.exists():
-        fit(training)
-        finish(training)
-    return training.run
-
-
-def report(run: RunFolder) -> str:
-    """A short table: what the run reached, and what one gets without looking."""
-    config, summary = run.config, json.loads(run.summary.read_text())
-    rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
-    if config["data"] == "recall":
-        rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
-    if "blind" in summary:
-        rows.append(("same weights, blind routing", best_block(summary["blind"])))
-    lines = [f"{'':32}accuracy  hit rate (best block)"]
-    for name, values in rows:
-        hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
-        lines.append(f"{name:32}{values['accuracy']:8.2%}  {hit}")
-    files = ", ".join(sorted(path.name for path in run.path.iterdir()))
-    return "\n".join([*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"])
-
-
 def main() -> None:
     """The command line."""
     try:
@@ -297,15 +240,12 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     try:
-        if not training.run.summary.exists():
-            fit(training)
-            finish(training)
+        print(table(complete(training)))
     except KeyboardInterrupt as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(130)
     except FloatingPointError as error:
         sys.exit(f"error: {error}")
-    print(report(training.run))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bra.data import Arrays, ImageFolder, RecallBoards, check_whole, derive_seed, fashion_mnist, open_data, read_idx
+from bra.data import Arrays, ImageFolder, RecallBoards, derive_seed, fashion_mnist, open_data, read_idx
 from bra.recall import Recall
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -181,24 +181,6 @@ def test_image_folders_that_are_damaged_are_refused_by_name(folder):
     (folder / "empty" / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"data folder .*empty.train holds no class folders"):
         ImageFolder(folder / "empty", 8)
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
-def test_an_image_cut_short_is_refused_by_name_before_any_work(folder, suffix):
-    path = folder / "val" / "red" / f"cut{suffix}"
-    Image.fromarray(np.random.default_rng(0).integers(256, size=(64, 64, 3), dtype=np.uint8)).save(path)
-    whole = path.read_bytes()
-    check_whole(path)
-    for length in (len(whole) - 40, len(whole) // 2, 5, 0):
-        path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=rf"cut\{suffix} is not a whole image"):
-            ImageFolder(folder, 8)
-
-
-def test_bytes_behind_a_whole_jpeg_do_no_harm(folder):
-    path = folder / "train" / "red" / "0.JPG"
-    path.write_bytes(path.read_bytes() + b"written by a camera")
-    ImageFolder(folder, 8)
 
 
 def test_says_which_names_are_allowed():

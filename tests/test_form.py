@@ -15,24 +15,22 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).parent.parent
-STEPS = [
-    "patterns",
-    "partition",
-    "adjacency",
-    "topk",
-    "gather",
-    "attention",
-    "lce",
-    "layer",
-    "biformer",
-    "kernels",
-    "dense",
-    "train",
-    "explorer",
-]  # by number
-HELPERS = {"arguments": set(), "recall": {"topk"}, "data": {"recall"}, "draw": {"patterns"}, "runs": set(),
-           "engine": {"data", "layer", "recall", "topk"}, "bench": {"attention", "runs"},
-           "experiments": {"runs", "train"}}  # fmt: skip
+# fmt: off
+STEPS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer",
+         "biformer", "kernels", "dense", "train", "explorer"]  # by number
+# fmt: on
+HELPERS = {
+    "arguments": set(),
+    "recall": {"topk"},
+    "images": set(),
+    "data": {"images", "recall"},
+    "draw": {"patterns"},
+    "runs": set(),
+    "engine": {"data", "layer", "recall", "topk"},
+    "report": {"biformer", "data", "draw", "engine", "layer", "patterns", "runs", "topk"},
+    "experiments": {"runs", "train"},
+    "bench": {"attention", "runs"},
+}
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
 MODULES = sorted(path.stem for path in (ROOT / "bra").glob("*.py") if path.stem != "__init__")
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -17,8 +17,9 @@ from bra import train as module
 from bra.data import RecallBoards
 from bra.engine import evaluate
 from bra.recall import Recall
+from bra.report import table
 from bra.runs import read_tensors
-from bra.train import TrainConfig, blindfold, build_model, load_model, pick_device, prepare, report, train
+from bra.train import TrainConfig, build_model, load_model, pick_device, prepare, train
 
 SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", drop_path=0.2)
 
@@ -57,10 +58,10 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     assert [line["step"] for line in losses(run.path)] == [3, 6, 6]
     model, data, _ = load_model(run.path)
     assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
-    table = report(run)
-    assert re.search(r"topk routing +\d+\.\d\d% +\d\.\d{3}\n", table)
-    assert re.search(r"guessing a shape on the board +25\.00% +-\n", table)
-    assert re.search(r"same weights, blind routing +\d+\.\d\d% +0\.\d{3}\n", table)
+    found = table(run)
+    assert re.search(r"topk routing +\d+\.\d\d% +\d\.\d{3}\n", found)
+    assert re.search(r"guessing a shape on the board +25\.00% +-\n", found)
+    assert re.search(r"same weights, blind routing +\d+\.\d\d% +0\.\d{3}\n", found)
 
 
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path, monkeypatch):
@@ -128,16 +129,6 @@ def test_k_and_the_boards_size_reach_the_model():
     model = build_model(replace(SHORT, k=2, recall=Recall(cells=5)), RecallBoards(Recall(cells=5)))
     routes = model.routes(Recall(cells=5).sample(1, 0).image)
     assert routes[0].index.shape == (1, 25, 2)
-
-
-def test_blindfolding_changes_the_routes_and_no_weight():
-    model = build_model(SHORT, RecallBoards(Recall()))
-    blind = blindfold(model, 0)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), blind.parameters(), strict=True))
-    images = Recall().sample(2, 0).image
-    tables = [routes.index for routes in blind.routes(images)]
-    assert all(torch.equal(t[0], t[1]) and t.shape == (2, 16, 4) for t in tables)
-    assert not torch.equal(model.routes(images)[0].index[0], model.routes(images)[0].index[1])
 
 
 def test_a_nan_loss_stops_the_run_says_where_and_keeps_the_checkpoint(tmp_path, monkeypatch):

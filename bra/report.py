@@ -1,0 +1,70 @@
+"""What a finished run tells: its pictures, its summary, and how much of it is owed to routing."""
+
+import copy
+import json
+
+import torch
+
+from bra import draw
+from bra.biformer import BiFormer
+from bra.data import DataSet, derive_seed
+from bra.engine import evaluate
+from bra.layer import BiLevelRoutingAttention, record_routes
+from bra.patterns import random_regions
+from bra.runs import RunFolder, environment
+from bra.topk import TableRouter
+
+
+def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
+    """Write the weights, the pictures and the summary of a run that has taken its last step."""
+    last = [line for line in run.read_metrics() if "held_out" in line][-1]
+    summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    draw.training_curves(run.read_metrics()).save(run.path / "curves.png")
+    if run.config["data"] == "recall":
+        if run.config["router"] == "topk":
+            summary["blind"] = evaluate(blindfold(model, run.config["seed"]), data)
+        draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
+    run.finish(model, summary | {"environment": environment()})
+
+
+def blindfold(model: BiFormer, seed: int) -> BiFormer:
+    """The same weights, but every region reads regions chosen at random."""
+    model = copy.deepcopy(model)
+    for i, layer in enumerate(module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)):
+        layer.router = TableRouter(random_regions(layer.grid, layer.router.k, derive_seed("blind", seed, i)))
+    return model.to(next(model.parameters()).device)
+
+
+@torch.no_grad()
+def draw_boards(model: BiFormer, data: DataSet, hit_rate: list[float]) -> draw.Picture:
+    """Four held-out boards and their routes in the block whose hit rate, of those in `hit_rate`, is best."""
+    boards = next(data.held_out(4))
+    model.eval()
+    with record_routes(model) as routes:
+        said = model(boards.image.to(next(model.parameters()).device)).argmax(dim=1)
+    titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
+    index = routes[hit_rate.index(max(hit_rate))].index.cpu()
+    return draw.routed_boards(boards.image, index, model.config.grid, boards.query, boards.target, titles)
+
+
+def best_block(measured: dict) -> dict[str, float]:
+    """The numbers worth a glance: loss, accuracy, and the hit rate of the best block."""
+    shown = {name: measured[name] for name in ("loss", "accuracy") if name in measured}
+    return shown | ({"hit_rate": max(measured["hit_rate"])} if "hit_rate" in measured else {})
+
+
+def table(run: RunFolder) -> str:
+    """A short table: what the run reached, and what one gets without looking."""
+    config, summary = run.config, json.loads(run.summary.read_text())
+    rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
+    if config["data"] == "recall":
+        rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
+    if "blind" in summary:
+        rows.append(("same weights, blind routing", best_block(summary["blind"])))
+    lines = [f"{'':32}accuracy  hit rate (best block)"]
+    for name, values in rows:
+        hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
+        lines.append(f"{name:32}{values['accuracy']:8.2%}  {hit}")
+    files = ", ".join(sorted(path.name for path in run.path.iterdir()))
+    return "\n".join([*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"])
