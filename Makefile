@@ -23,7 +23,7 @@ test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks agai
 
 lint: .venv/all.stamp ## check style and formatting
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check bra tests book
+	$(BIN)/python -m ruff format --check bra tests book .ci
 
 notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace --ClearMetadataPreprocessor.enabled=True \
