@@ -19,6 +19,7 @@ EXPERIMENTS = {
     "recall_routers": {
         "top-4": TrainConfig(router="topk", k=4),
         "top-2": TrainConfig(router="topk", k=2),
+        "top-1": TrainConfig(router="topk", k=1),
         "local": TrainConfig(router="local"),
         "axial": TrainConfig(router="axial"),
         "dilated": TrainConfig(router="dilated"),
