@@ -71,7 +71,7 @@ def normalise(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 @dataclass(frozen=True)
 class RecallBoards(DataSet):
-    """Fresh boards for every step; `held_out_count` others, the same for every run, are held out."""
+    """Fresh boards for every step; `held_out_count` others are held out, which no seed but only `size` changes."""
 
     task: Recall
     held_out_count: int = 4096
