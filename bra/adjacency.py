@@ -15,15 +15,15 @@ def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] |
     require_axes("regions", regions, "b r t c")
     if valid is None:
         return regions.mean(dim=2)
-    real = valid[:, :, None].to(regions.dtype)
-    return (regions * real).sum(dim=2) / real.sum(dim=1).clamp(min=1)
+    share = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    return (regions * share[:, :, None].to(regions.dtype)).sum(dim=2)
 
 
 def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:
     """How much region i (row) wants to read region j (column): A^r = Q^r (K^r)^T (paper, equation 3).
 
     Not symmetric: i may want to read j while j has no use for i. The official code also multiplies by
-    C^(-1/2); a positive factor changes no order, so we leave it out.
+    C^(-1/2); a positive factor changes no order of real numbers, so we leave it out.
     Raises ValueError if an argument is not (b r c) or their shapes differ.
     """
     require_axes("q_means", q_means, "b r c")

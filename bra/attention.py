@@ -43,6 +43,6 @@ def attend(
         out = F.scaled_dot_product_attention(q, keys, values, scale=scale)
     else:
         real = valid[index].flatten(0, 1).flatten(1)[:, None, None, :]  # (b r) 1 1 (k t)
-        some = real.any(dim=-1, keepdim=True)
+        some = real.any(dim=-1, keepdim=True)  # a row without any key is left undefined by some of the fused kernels
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=real | ~some, scale=scale) * some
-    return rearrange(out, "(b r) m t d -> b r t (m d)", b=b)
+    return rearrange(out, "(b r) m t d -> b r t (m d)", b=b, r=r)

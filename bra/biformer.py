@@ -1,6 +1,6 @@
 """Step 08. BiFormer: a pyramid of blocks around Bi-level Routing Attention.
 
-Where paper and official code differ, this follows the code, so that the official weights fit.
+Where paper and official code differ, this follows the code, and its parameters have the official shapes.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class Stage:
 
 
 def initialise_small(model: nn.Module) -> None:
-    """The official start: linear weights from a normal of deviation 0.02 cut at 2, biases 0; the rest as in PyTorch."""
+    """The official start: linear weights from a normal of deviation 0.02, biases 0; the rest as PyTorch makes it."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -47,19 +47,19 @@ def initialise_small(model: nn.Module) -> None:
 
 
 def initialise_alike(model: nn.Module) -> None:
-    """A start from which a small model learns to route in seconds: weights of deviation width^(-1/2), W_k = W_q.
+    """A start for small models: linear weights of deviation width^(-1/2), biases 0, and W_k = W_q in routed layers.
 
-    At 64 channels, weights of 0.02 leave every affinity near 0, and then routing stays near chance. With equal
-    queries and keys a region first reads the regions that look like it, which is a good guess to improve on.
+    In narrow layers weights of 0.02 leave every affinity near 0. With equal queries and keys, affinity starts as
+    likeness: a region first reads regions that look like it, which is a guess worth improving on.
     """
     initialise_small(model)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
-    for layer in model.modules():
-        if isinstance(layer, BiLevelRoutingAttention):
+    for module in model.modules():
+        if isinstance(module, BiLevelRoutingAttention):
             with torch.no_grad():
-                layer.qkv.weight[layer.dim : 2 * layer.dim] = layer.qkv.weight[: layer.dim]
+                module.qkv.weight[module.dim : 2 * module.dim] = module.qkv.weight[: module.dim]
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class BiFormer(nn.Module):
         return maps
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
-        """The `Routes` of every routed block, first block first, without gradient."""
+        """The `Routes` of every routed block, first block first, without gradient; in the model's present mode."""
         with torch.no_grad(), record_routes(self) as recorded:
             self.pyramid(images)
         return recorded

@@ -7,6 +7,7 @@ at step n sees what it would have seen.
 import gzip
 import hashlib
 import math
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bra.images import IMAGE_FORMATS, ImageFiles, check_whole
-from bra.recall import SHAPES, Recall
+from bra.recall import SHAPES, Boards, Recall
 
 FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+MOST_BYTES = 2**31  # in an IDX file: more than any such data set, less than a small machine's memory
 
 
 class Batch(NamedTuple):
@@ -71,7 +73,7 @@ def normalise(pixels: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 @dataclass(frozen=True)
 class RecallBoards(DataSet):
-    """Fresh boards for every step; `held_out_count` others are held out, which no seed but only `size` changes."""
+    """Fresh boards for every step; `held_out_count` others, the same for every run, are held out."""
 
     task: Recall
     held_out_count: int = 4096
@@ -86,8 +88,10 @@ class RecallBoards(DataSet):
             start += 1
 
     def held_out(self, size):
-        for first in range(0, self.held_out_count, size):
-            yield self.task.sample(min(size, self.held_out_count - first), derive_seed("recall held out", first))
+        for first in range(0, self.held_out_count, 256):  # drawn in parts, so that memory stays small
+            part = self.task.sample(min(256, self.held_out_count - first), derive_seed("recall held out", first))
+            for batch in zip(*(value.split(size) for value in part), strict=True):
+                yield Boards(*batch)
 
 
 @dataclass
@@ -129,8 +133,10 @@ def read_idx(path: Path, dimensions: int) -> UInt8[Tensor, "..."]:
                 )
             shape = np.frombuffer(head, ">u4", dimensions, offset=4).astype(np.int64)
             size = math.prod(shape.tolist())
+            if not 0 < size < MOST_BYTES:
+                raise ValueError(f"{path} must hold 1 to {MOST_BYTES} bytes, but its header says {shape.tolist()}")
             body = file.read(size + 1)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file: {error}") from error
     if len(body) != size:
         raise ValueError(
@@ -169,8 +175,8 @@ class ImageFolder(DataSet):
         for split, files in (("train", self.train_files), ("val", self.val_files)):
             if not (folder / split).is_dir():
                 raise FileNotFoundError(f"data folder {folder / split} does not exist")
-            for sub in sorted(path for path in (folder / split).iterdir() if path.is_dir()):
-                files[sub.name] = sorted(path for path in sub.iterdir() if path.suffix.lower() in IMAGE_FORMATS)
+            for sub in sorted(path for path in (folder / split).iterdir() if path.is_dir() and path.name[0] != "."):
+                files[sub.name] = sorted(p for p in sub.iterdir() if p.suffix.lower() in IMAGE_FORMATS and p.is_file())
                 if not files[sub.name]:
                     raise ValueError(f"data folder {sub} holds no image ({', '.join(IMAGE_FORMATS)})")
             if not files:

@@ -16,8 +16,9 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
     gradient straight into the input. A gather from an input expanded to (b r r t c), as in the official code,
     gives the same values, but its backward fills zeros of the expanded size: r times the memory of the input.
 
-    Raises ValueError for a wrong rank or batch; IndexError for a region outside 0..r-1 (on the CPU; on a GPU
-    looking at the values would make the program wait for the device, so there the caller answers for them).
+    Raises ValueError for a wrong rank or batch; IndexError for a region outside 0..r-1. That last check needs the
+    values: it is made on the CPU, but not on a GPU, which it would make wait, nor in compiled code. There the caller
+    answers for the index.
     """
     require_axes("regions", regions, "b r t c")
     require_axes("index", index, "b r k")
@@ -32,4 +33,4 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
             raise IndexError(f"index must name regions 0 to {r - 1}, but holds {int(lowest)} to {int(highest)}")
     first = torch.arange(0, b * r, r, device=index.device)[:, None, None]
     rows = regions.reshape(b * r, t * c).index_select(0, (first + index).flatten())
-    return rows.reshape(b, r, -1, c)
+    return rows.reshape(b, r, index.shape[2] * t, c)

@@ -11,6 +11,10 @@ IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 
 
+class DamagedImage(ValueError):
+    """A file that is not, or not wholly, an image."""
+
+
 class ImageFiles(Dataset):
     """Images on disk, decoded when asked for: (pixels (3 size size) of 0..255, label)."""
 
@@ -31,16 +35,19 @@ class ImageFiles(Dataset):
 
 
 def open_image(path: Path) -> Image.Image:
-    """Decode an image file as RGB. Raises ValueError, naming the file, if it is damaged."""
+    """Decode an image file as RGB. Raises DamagedImage, naming the file."""
     try:
         with Image.open(path, formats=sorted(set(IMAGE_FORMATS.values()))) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a whole image: {error}") from error
+        raise DamagedImage(f"{path} is not a whole image: {error}") from error
 
 
 def check_whole(path: Path) -> None:
-    """Raise ValueError if the image file is cut short. Looks at its last bytes; decodes it only if these are odd."""
+    """Raise DamagedImage if the file is cut short. Looks at its last bytes; decodes it only if these are odd.
+
+    Damage in the middle shows only when the image is decoded.
+    """
     mark = END_MARKS.get(IMAGE_FORMATS[path.suffix.lower()])
     with path.open("rb") as file:
         length = file.seek(0, 2)

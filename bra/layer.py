@@ -19,11 +19,13 @@ class BiLevelRoutingAttention(nn.Module):
     """Tokens attend to the tokens of the k regions that their region chose (paper, section 3.2).
 
     Y = W_o (attend(Q, K, V, I^r) + LCE(V)), with (Q, K, V) = X W_qkv and I^r the routing index. Maps of any
-    size from 1 x 1 are padded to the grid; no output depends on a padded token.
+    size from 1 x 1 are padded to the grid; no output depends on a padded token. (The official code pads before W_qkv
+    and does not mask, so at sizes that the grid does not divide its outputs differ.)
 
     dim: channels. heads: attention heads, a divisor of dim. grid: (rows, columns) of regions.
-    k: regions that each region reads.
-    router: a module that chooses them from the region means; `TopKRouter(k)` by default.
+    k: regions that each region reads, if the router is the default one.
+    router: a module that chooses them, `TopKRouter(k)` by default. It is called with the region means of q and of k,
+    and, if the map was padded, with a third argument: which regions hold a real token.
     attend: the attention function, with the signature of `bra.attend`.
     lce_kernel: side of the LCE's filter, odd; 0 leaves the LCE out.
     scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code (the paper writes
@@ -100,19 +102,27 @@ class BRA2d(BiLevelRoutingAttention):
     """Bi-level Routing Attention on channels-first maps (b c h w), to stand where a convolution stood."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Attend over a channels-first map; its size stays."""
-        require_axes("x", x, "b c h w")
+        """Attend over a channels-first map; its size stays. Raises ValueError for a wrong rank or width."""
+        self.require_map(x)
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
     def route(self, x: Float[Tensor, "b c h w"]) -> Routes:
         """Who would read whom in this map, without attending."""
-        require_axes("x", x, "b c h w")
+        self.require_map(x)
         return super().route(x.permute(0, 2, 3, 1))
+
+    def require_map(self, x: Tensor) -> None:
+        """Raise ValueError unless x is (b c h w) with the layer's channels."""
+        require_axes("x", x, "b c h w")
+        if x.shape[1] != self.dim:
+            raise ValueError(f"x must have {self.dim} channels on its second axis, but its shape is {tuple(x.shape)}")
 
 
 @contextmanager
 def record_routes(model: nn.Module) -> Iterator[list[Routes]]:
     """Collect the `Routes` of every BRA layer in `model` while it runs, in the order in which the layers run.
+
+    It hooks the routers, so it sees nothing of a model that `torch.compile` has compiled: pass the model itself.
 
     >>> with record_routes(model) as routes:
     ...     logits = model(images)

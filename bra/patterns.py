@@ -78,6 +78,6 @@ def attention_cost(table: Int[Tensor, "r k"], tokens: int, channels: int) -> int
     """Multiply-adds of both attention products when `table` says who reads whom.
 
     Each of the r * tokens queries meets k * tokens keys, once for its scores and once for its weighted sum:
-    2 * r * k * tokens^2 * channels. With k = r this is the 2 (HW)^2 C of dense attention (paper, section 3.3).
+    2 * r * k * tokens^2 * channels. With k = r this is the 2 (HW)^2 C of dense attention.
     """
     return 2 * table.numel() * tokens**2 * channels

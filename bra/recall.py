@@ -86,8 +86,8 @@ class Recall:
             raise ValueError(
                 f"cells must be at least {least} for {self.glyphs} glyphs and the query, but is {self.cells}"
             )
-        if self.noise < 0:
-            raise ValueError(f"noise must be at least 0, but is {self.noise}")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be at least 0 and finite, but is {self.noise}")
 
     def sample(self, count: int, seed: int) -> Boards:
         """`count` boards, all at once; the same seed gives the same boards."""

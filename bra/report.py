@@ -1,7 +1,6 @@
 """What a finished run tells: its pictures, its summary, and how much of it is owed to routing."""
 
 import copy
-import json
 
 import torch
 
@@ -11,7 +10,7 @@ from bra.data import DataSet, derive_seed
 from bra.engine import evaluate
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.patterns import random_regions
-from bra.runs import RunFolder, environment
+from bra.runs import RunFolder, environment, read_json
 from bra.topk import TableRouter
 
 
@@ -56,7 +55,7 @@ def best_block(measured: dict) -> dict[str, float]:
 
 def table(run: RunFolder) -> str:
     """A short table: what the run reached, and what one gets without looking."""
-    config, summary = run.config, json.loads(run.summary.read_text())
+    config, summary = run.config, read_json(run.summary)
     rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
     if config["data"] == "recall":
         rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))

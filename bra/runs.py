@@ -37,7 +37,7 @@ class RunFolder:
         settings = path / "config.json"
         self.config = config = json.loads(json.dumps(config))
         if settings.exists():
-            before = json.loads(settings.read_text())
+            before = read_json(settings)
             changed = [
                 f"{name} {before.get(name)!r}, not {value!r}"
                 for name, value in config.items()
@@ -50,7 +50,7 @@ class RunFolder:
                 )
             if not resume:
                 raise FileExistsError(f"{path} holds this run already: --resume goes on with it, --out starts another")
-        elif path.exists() and any(path.iterdir()):
+        elif path.exists() and any(file.suffix != ".part" for file in path.iterdir()):
             raise FileExistsError(f"{path} is not empty and not a run: give --out another folder")
         else:
             write_atomically(settings, json.dumps(config, indent=2) + "\n")
@@ -61,9 +61,15 @@ class RunFolder:
             file.write(json.dumps(values) + "\n")
 
     def read_metrics(self) -> list[dict]:
-        """All lines of metrics.jsonl; a last line that a crash cut short is left out."""
+        """All lines of metrics.jsonl; a last line that a crash cut short is left out.
+
+        Raises ValueError for any other line that is not JSON.
+        """
         lines = self.metrics.read_text().split("\n")[:-1] if self.metrics.exists() else []
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise ValueError(f"{self.metrics} has a line that is not JSON: {error}") from error
 
     def save_checkpoint(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """All that training needs to go on after `step` steps, in one file."""
@@ -73,14 +79,17 @@ class RunFolder:
         write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step)))
 
     def load_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if there is none.
+        """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if the run has not begun.
 
-        Raises ValueError if the file is damaged or does not fit the model.
+        Raises ValueError if the file is damaged, lost, or does not fit the model.
         """
         if not self.checkpoint.exists():
-            write_atomically(self.metrics, "")
+            if self.read_metrics():
+                raise ValueError(f"{self.checkpoint} is missing: put it back, or give --out another folder")
             return 0
         tensors, metadata = read_tensors(self.checkpoint)
+        if "step" not in metadata:
+            raise ValueError(f"{self.checkpoint} is not a checkpoint: its metadata lack the step")
         weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
         load_weights(model, weights, self.checkpoint)
         state: dict[int, dict[str, Tensor]] = {}
@@ -108,6 +117,17 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(part, path)
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises FileNotFoundError; ValueError if there is none."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, but holds {content!r}")
+    return content
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor], **metadata: str) -> bytes:

@@ -18,7 +18,8 @@ class Routes(NamedTuple):
     """Who reads whom.
 
     index: (b r k) int64, the regions that each region reads, best first.
-    affinity: (b r r), how much each region wants to read each region, without gradient.
+    affinity: (b r r), how much each region wants to read each region, without gradient; -inf for regions that are
+    all padding.
     """
 
     index: Int[Tensor, "b r k"]

@@ -4,7 +4,6 @@ Every random number of a step is drawn from (seed, step), so a run that was inte
 """
 
 import itertools
-import json
 import math
 import sys
 import time
@@ -21,10 +20,11 @@ from tqdm.auto import tqdm
 from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer
 from bra.data import DataSet, RecallBoards, derive_seed, open_data
 from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to_device, train_step
+from bra.images import DamagedImage
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.recall import Recall
 from bra.report import best_block, finish, table
-from bra.runs import RunFolder, load_weights, read_tensors
+from bra.runs import RunFolder, load_weights, read_json, read_tensors
 from bra.topk import TableRouter
 
 MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
@@ -85,9 +85,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < lowest:
                 raise ValueError(f"{name} must be at least {lowest}, but is {value}")
-        if not self.learning_rate > 0 or not self.weight_decay >= 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             rates = f"{self.learning_rate} and {self.weight_decay}"
-            raise ValueError(f"learning_rate must be above 0 and weight_decay at least 0, but they are {rates}")
+            raise ValueError(
+                f"learning_rate must be above 0, weight_decay at least 0, both finite, but they are {rates}"
+            )
+        if self.router == "all" and self.k is not None:
+            raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
 
     def folder(self) -> Path:
         """Where the run is kept."""
@@ -95,7 +99,9 @@ class TrainConfig:
 
     def settings(self) -> dict:
         """What makes the run what it is: all but where it runs and is kept."""
-        return {name: value for name, value in asdict(self).items() if name not in ("device", "out", "resume")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("device", "workers", "out", "resume")
+        }
 
 
 def pick_device(name: str) -> torch.device:
@@ -103,8 +109,8 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, ValueError) as error:
+        torch.ones(1, device=name).sum().item()
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         raise ValueError(f"device must be auto or one of this machine, but is {name!r}: {error}") from error
     return torch.device(name)
 
@@ -171,7 +177,8 @@ def prepare(config: TrainConfig) -> Training:
     model = build_model(config, data).to(device)
     optimizer = make_optimizer(model, config.weight_decay)
     run = RunFolder(config.folder(), config.settings(), config.resume)
-    return Training(config, data, model, optimizer, run, run.load_checkpoint(model, optimizer))
+    first = config.steps if run.summary.exists() else run.load_checkpoint(model, optimizer)
+    return Training(config, data, model, optimizer, run, first)
 
 
 def fit(training: Training) -> None:
@@ -185,6 +192,9 @@ def fit(training: Training) -> None:
     started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
     batches = training.data.training(config.batch, config.seed, training.first)
     model.train()
+    if training.first == 0:
+        run.save_checkpoint(0, model, training.optimizer)
+    saved = training.first
     with stop_request() as stop, tqdm(total=config.steps, initial=training.first, desc=str(run.path)) as bar:
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
             torch.manual_seed(derive_seed("step", config.seed, step))
@@ -192,7 +202,8 @@ def fit(training: Training) -> None:
             try:
                 measured = train_step(model, training.optimizer, to_device(batch, device), rate)
             except FloatingPointError as error:
-                raise FloatingPointError(f"stopped at step {step}: {error}; {run.checkpoint} is intact") from error
+                kept = f"{run.checkpoint} holds the state after {saved} steps"
+                raise FloatingPointError(f"stopped at step {step}: {error}; {kept}") from error
             done = step + 1
             bar.update()
             if done % LOG_EVERY == 0 or done == config.steps:
@@ -203,6 +214,7 @@ def fit(training: Training) -> None:
                 run.log(step=done, held_out=evaluate(model, training.data), seconds=seconds)
             if evaluated or stop.is_set():
                 run.save_checkpoint(done, model, training.optimizer)
+                saved = done
             if stop.is_set() and done < config.steps:
                 raise KeyboardInterrupt(f"stopped after step {done}; the same command with --resume goes on")
 
@@ -225,7 +237,7 @@ def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
 
     Raises FileNotFoundError if the run is not finished; ValueError if its weights do not fit.
     """
-    settings = json.loads((folder / "config.json").read_text())
+    settings = read_json(folder / "config.json")
     config = TrainConfig(**settings | {"recall": Recall(**settings["recall"]), "out": folder, "device": "cpu"})
     data = open_data(config.data, config.recall, config.image_size, config.workers)
     model, source = build_model(config, data), folder / "model.safetensors"
@@ -234,18 +246,18 @@ def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
 
 
 def main() -> None:
-    """The command line."""
+    """The command line: what the user can mend is said in one line; only our own mistakes show a traceback."""
     try:
-        training = prepare(tyro.cli(TrainConfig, prog="python -m bra.train"))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    try:
+        try:
+            training = prepare(tyro.cli(TrainConfig, prog="python -m bra.train"))
+        except (ValueError, OSError) as error:
+            sys.exit(f"error: {error}")
         print(table(complete(training)))
     except KeyboardInterrupt as stopped:
-        print(stopped, file=sys.stderr)
+        print(str(stopped) or "stopped", file=sys.stderr)
         sys.exit(130)
-    except FloatingPointError as error:
-        sys.exit(f"error: {error}")
+    except (FloatingPointError, DamagedImage, OSError) as error:
+        sys.exit(f"error: {str(error).splitlines()[-1]}")  # from a worker process, the message comes below a traceback
 
 
 if __name__ == "__main__":

@@ -21,6 +21,12 @@ def test_means_see_real_tokens_only():
     assert torch.equal(bra.region_means(regions, valid), bra.region_means(changed, valid))
 
 
+def test_means_of_many_tokens_do_not_overflow_in_half_precision():
+    regions = torch.full((1, 1, 10_000, 1), 10.0, dtype=torch.float16)
+    valid = torch.ones(1, 10_000, dtype=torch.bool)
+    assert abs(bra.region_means(regions, valid).item() - 10) < 0.1
+
+
 def test_affinity_equals_the_loops_and_is_not_symmetric():
     q, k = torch.randn(2, 2, 5, 3, dtype=torch.float64)
     scores = bra.region_affinity(q, k)

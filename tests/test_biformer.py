@@ -108,7 +108,14 @@ def test_router_and_attention_are_passed_to_every_routed_layer():
         asked.append((grid, k))
         return bra.TableRouter(bra.local_regions(grid, k))
 
-    model = small(router=router, lce_kernel=0)
+    def spy(*args, **kwargs):
+        calls.append(kwargs)
+        return bra.attend(*args, **kwargs)
+
+    calls = []
+    model = small(router=router, lce_kernel=0, attend=spy)
+    model(torch.zeros(2, 3, 24, 24))
+    assert len(calls) == 3
     assert asked == [((2, 3), 1), ((2, 3), 3), ((2, 3), 3)]
     assert not any(isinstance(m, bra.LocalContextEnhancement) for m in model.modules())
 

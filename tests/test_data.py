@@ -75,8 +75,14 @@ def test_every_epoch_shows_every_image_once_in_another_order():
 
 
 def test_held_out_shows_every_image_once_however_it_is_cut():
-    data = RecallBoards(Recall(), held_out_count=10)
-    assert [len(b.label) for b in data.held_out(4)] == [4, 4, 2]
+    data = RecallBoards(Recall(), held_out_count=300)
+    cuts = [list(data.held_out(size)) for size in (7, 256, 1000)]
+    assert [len(b.label) for b in cuts[1]] == [256, 44]
+    whole = [torch.cat([b.image for b in cut]) for cut in cuts]
+    assert len(whole[0]) == 300
+    assert torch.equal(whole[0], whole[1])
+    assert torch.equal(whole[0], whole[2])
+    assert not torch.equal(whole[0][:44], whole[0][256:]), "no board is held out twice"
     pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     arrays = Arrays(pixels, torch.arange(10), pixels, torch.arange(10), list("abcdefghij"))
     assert torch.cat([b.label for b in arrays.held_out(4)]).tolist() == list(range(10))
@@ -130,6 +136,18 @@ def test_idx_files_that_are_damaged_are_refused_by_name(tmp_path):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(100)))
     with pytest.raises(ValueError, match=r"x\.gz must hold"):
         read_idx(path, 3)
+    for shape in ((0, 4, 5), (40, 0, 0)):
+        write_idx(path, np.zeros(shape, np.uint8))
+        with pytest.raises(ValueError, match=r"x\.gz must hold 1 to \d+ bytes, but its header says"):
+            read_idx(path, 3)
+    path.write_bytes(gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12))
+    with pytest.raises(ValueError, match=r"x\.gz must hold 1 to \d+ bytes, but its header says"):
+        read_idx(path, 3)
+    write_idx(path, array)
+    body = path.read_bytes()
+    path.write_bytes(body[:10] + b"\xff" + body[11:])
+    with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
+        read_idx(path, 3)
     write_idx(path, array)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"x\.gz is not a whole gzip file"):
@@ -159,9 +177,11 @@ def test_image_folder_reads_pixels_and_labels(folder):
         assert (red > blue) == bool(label), "red must be labelled 1 and blue 0"
 
 
-def test_images_are_scaled_and_cut_around_their_middle(tmp_path):
+@pytest.mark.parametrize("upright", [False, True])
+def test_images_are_scaled_and_cut_around_their_middle(tmp_path, upright):
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20] = 255
+    pixels = pixels.swapaxes(0, 1).copy() if upright else pixels
     for split in ("train", "val"):
         (tmp_path / split / "a").mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / split / "a" / "x.png")
@@ -178,6 +198,10 @@ def test_image_folders_that_are_damaged_are_refused_by_name(folder):
     Image.new("RGB", (8, 8)).save(folder / "val" / "green" / "x.png")
     with pytest.raises(ValueError, match="has classes that train lacks: green"):
         ImageFolder(folder, 8)
+    (folder / "val" / ".ipynb_checkpoints").mkdir()
+    (folder / "val" / "green" / "x.png").unlink()
+    (folder / "val" / "green").rmdir()
+    assert ImageFolder(folder, 8).classes == ["blue", "red"], "hidden folders are no classes"
     (folder / "empty" / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"data folder .*empty.train holds no class folders"):
         ImageFolder(folder / "empty", 8)

@@ -19,13 +19,13 @@ def test_collects_the_summary_of_every_setting_and_seed(tmp_path, monkeypatch):
     assert [(run["label"], run["seed"]) for run in content["runs"]] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
     assert content["command"] == "python -m bra.experiments x"
     for run in content["runs"]:
-        summary = json.loads(
-            (tmp_path / "runs" / "experiments" / "x" / f"{run['label']}-{run['seed']}" / "summary.json").read_text()
-        )
+        folder = tmp_path / "runs" / "experiments" / "x" / f"{run['label']}-{run['seed']}"
+        summary = json.loads((folder / "summary.json").read_text())
         assert run["held_out"] == summary["held_out"]
+        assert json.loads((folder / "config.json").read_text())["seed"] == run["seed"]
 
 
-def test_every_router_is_compared_at_the_same_length_and_cost():
+def test_every_router_is_compared_at_the_same_settings():
     settings = experiments.EXPERIMENTS["recall_routers"]
     assert {config.router for config in settings.values()} == {"topk", "local", "axial", "dilated", "random", "all"}
     assert len({(config.steps, config.batch, config.learning_rate, config.model) for config in settings.values()}) == 1

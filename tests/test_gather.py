@@ -29,6 +29,12 @@ def test_works_on_what_is_not_contiguous():
     assert torch.equal(bra.gather_regions(part, index), bra.gather_regions(part.contiguous(), index))
 
 
+def test_an_empty_batch_stays_empty():
+    regions, index = draw()
+    assert bra.gather_regions(regions[:0], index[:0]).shape == (0, 5, 12, 7)
+    assert bra.BRA2d(6, 2, (2, 3), 2)(torch.zeros(0, 6, 5, 7)).shape == (0, 6, 5, 7)
+
+
 def test_gradients():
     regions, index = draw(b=2, r=3, t=2, c=2, k=2)
     assert torch.autograd.gradcheck(lambda x: bra.gather_regions(x, index), regions.requires_grad_())

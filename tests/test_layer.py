@@ -132,11 +132,12 @@ def test_bra2d_is_the_same_on_channels_first():
 
 def test_runs_inside_a_users_network_and_any_router_and_attention_fit():
     class SelfOnly(nn.Module):
-        def forward(self, q_means, k_means):
+        def forward(self, q_means, k_means, real=None):
+            asked.append(None if real is None else real.tolist())
             b, r, _ = q_means.shape
             return bra.Routes(torch.arange(r).expand(b, r)[:, :, None], q_means @ k_means.mT)
 
-    calls = []
+    calls, asked = [], []
 
     def spy(*args, **kwargs):
         calls.append(kwargs)
@@ -146,6 +147,9 @@ def test_runs_inside_a_users_network_and_any_router_and_attention_fit():
     out = network(torch.randn(2, 3, 10, 12))
     out.sum().backward()
     assert out.shape == (2, 8, 8, 10) and len(calls) == 1
+    assert asked == [None], "nothing was padded"
+    network(torch.randn(2, 3, 3, 12))  # a map of 1 x 10: the lower regions hold no token
+    assert asked[1] == [True, True, False, False]
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -164,3 +168,5 @@ def test_says_what_is_wrong():
         make()(draw(6, 4, c=5))
     with pytest.raises(ValueError, match=r"x must have 4 axes \(b c h w\)"):
         bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(6, 4, 4))
+    with pytest.raises(ValueError, match=r"x must have 6 channels on its second axis, but its shape is \(2, 5, 4, 3\)"):
+        bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(2, 5, 4, 3))

@@ -23,12 +23,6 @@ def test_equals_the_loops_and_round_trips(rows, columns, height, width):
     assert torch.equal(bra.merge_regions(regions, (rows, columns), x.shape[1:3]), x)
 
 
-def test_a_reshape_alone_gives_strips_and_would_be_caught():
-    x = torch.randn(2, 6, 10, 3)
-    strips = x.reshape(2, 6, 10, 3)
-    assert not torch.equal(bra.partition_regions(x, (3, 2)), strips), "regions must be rectangles, not strips of rows"
-
-
 @given(h=st.integers(1, 11), w=st.integers(1, 11), rows=sides, columns=sides)
 def test_padding_is_least_at_the_end_and_marked(h, w, rows, columns):
     x = torch.randn(2, h, w, 3)

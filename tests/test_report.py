@@ -5,6 +5,7 @@ import torch
 
 import bra
 from bra.data import RecallBoards
+from bra.engine import evaluate
 from bra.recall import Recall
 from bra.report import best_block, blindfold, draw_boards, finish, table
 from bra.runs import RunFolder
@@ -57,4 +58,13 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
         ["guessing", "a", "shape", "on", "the", "board", "20.00%", "-"],
     ]
     assert lines[3] == "61 s of training on cpu"
+    settings["router"] = "topk"
+    seeing = RunFolder(tmp_path / "topk", settings, resume=False)
+    for line in run.read_metrics():
+        seeing.log(**line)
+    model = bra.biformer_nano()
+    finish(seeing, model, data)
+    blind = json.loads(seeing.summary.read_text())["blind"]
+    assert blind == evaluate(blindfold(model, 0), data)
+    assert blind["hit_rate"] != evaluate(model, data)["hit_rate"]
     assert "blind" not in json.loads(run.summary.read_text()), "a table is blind already"

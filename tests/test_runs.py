@@ -57,6 +57,35 @@ def test_resuming_drops_the_metrics_after_the_checkpoint_and_a_torn_line(tmp_pat
     assert [line["step"] for line in run.read_metrics()] == [1, 2, 3, 4]
 
 
+def test_a_lost_checkpoint_is_not_taken_for_a_run_that_has_not_begun(tmp_path):
+    run = RunFolder(tmp_path / "run", {}, resume=False)
+    assert run.load_checkpoint(*trained()) == 0
+    run.log(step=1)
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is missing: put it back"):
+        run.load_checkpoint(*trained())
+    assert run.read_metrics() == [{"step": 1}]
+
+
+def test_damaged_files_are_named(tmp_path):
+    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run.metrics.write_text('{"step": 1}\noops\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl has a line that is not JSON"):
+        run.read_metrics()
+    run.checkpoint.write_bytes(tensors_to_bytes({"model.a": torch.zeros(1)}))
+    with pytest.raises(ValueError, match=r"checkpoint\.safetensors is not a checkpoint"):
+        run.load_checkpoint(*trained())
+    for content, message in (("{", "is not JSON"), ("[]", "must hold a JSON object")):
+        (run.path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match=rf"config\.json {message}"):
+            RunFolder(run.path, {}, resume=True)
+
+
+def test_what_a_crash_left_half_written_does_not_block_a_new_run(tmp_path):
+    (tmp_path / "config.json.part").write_text("{")
+    RunFolder(tmp_path, {}, resume=False)
+    assert (tmp_path / "config.json").exists()
+
+
 def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_atomically(path, "old")

@@ -95,13 +95,39 @@ def test_the_seed_decides_the_weights_too():
 
 
 def test_where_a_run_is_kept_and_computed_is_no_setting():
-    moved = replace(SHORT, out=Path("elsewhere"), device="auto", resume=True)
+    moved = replace(SHORT, out=Path("elsewhere"), device="auto", workers=7, resume=True)
     assert moved.settings() == SHORT.settings()
-    assert set(asdict(SHORT)) - set(SHORT.settings()) == {"out", "device", "resume"}
+    assert set(asdict(SHORT)) - set(SHORT.settings()) == {"out", "device", "workers", "resume"}
+
+
+def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path, monkeypatch):
+    def killed(*args, **kwargs):
+        raise SystemError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train_step", killed)
+        with pytest.raises(SystemError):
+            train(replace(SHORT, out=tmp_path / "run"))
+    assert read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == "0"
+    begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
+    assert [line["step"] for line in losses(begun.path)] == [3, 6, 6]
+
+
+def test_every_step_draws_its_own_drop_path(tmp_path, monkeypatch):
+    drawn, step = [], module.train_step
+
+    def spy(*args, **kwargs):
+        drawn.append(torch.rand(1).item())
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(module, "train_step", spy)
+    train(replace(SHORT, out=tmp_path / "run"))
+    assert len(set(drawn)) == SHORT.steps
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     run = train(replace(SHORT, out=tmp_path / "run"))
+    run.checkpoint.unlink()  # to save space
     before = {path.name: path.read_bytes() for path in run.path.iterdir()}
     train(replace(SHORT, out=tmp_path / "run", resume=True))
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
@@ -143,7 +169,8 @@ def test_a_nan_loss_stops_the_run_says_where_and_keeps_the_checkpoint(tmp_path, 
     calls = itertools.count()
     monkeypatch.setattr(Recall, "sample", poisoned)
     with pytest.raises(
-        FloatingPointError, match=r"stopped at step 4: the loss is nan .*checkpoint\.safetensors is intact"
+        FloatingPointError,
+        match=r"stopped at step 4: the loss is nan .*checkpoint\.safetensors holds the state after 3 steps",
     ):
         train(replace(SHORT, out=tmp_path / "run"))
     tensors, metadata = read_tensors(tmp_path / "run" / "checkpoint.safetensors")
@@ -173,6 +200,10 @@ def test_bad_numbers_are_refused():
             replace(SHORT, **{name: 0})
     with pytest.raises(ValueError, match="learning_rate must be above 0"):
         replace(SHORT, learning_rate=float("nan"))
+    with pytest.raises(ValueError, match="both finite, but they are inf and"):
+        replace(SHORT, learning_rate=float("inf"))
+    with pytest.raises(ValueError, match="k must be left out with router all, which reads every region, but is 3"):
+        replace(SHORT, router="all", k=3)
 
 
 def test_auto_takes_a_device_that_works():
