@@ -97,9 +97,9 @@ def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
             axes.plot([i] * len(values), values, "o", color=colour, markeredgecolor="white")
         told.append(f"{label}: accuracy {np.mean(shares):.2f}, hit rate {np.mean(rates):.2f}")
     accuracy.axhline(chance, color=BLACK, linestyle="--", linewidth=1, label="guessing a shape on the board")
-    accuracy.set(title="Accuracy, held out", ylim=(0, 1.12))
-    accuracy.legend(loc="upper right", fontsize=8)
-    hits.set(title="Hit rate of the best block", ylim=(0, 1.12))
+    accuracy.set(title="Accuracy, held out", ylim=(0, 1.25))
+    accuracy.legend(loc="upper center", fontsize=8)
+    hits.set(title="Hit rate of the best block", ylim=(0, 1.25))
     for axes in (accuracy, hits):
         axes.set_xticks(range(len(labels)), labels, rotation=30)
     return Picture(figure, "Bars for each router, with one mark for each seed. " + "; ".join(told) + ".")

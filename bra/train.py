@@ -192,7 +192,8 @@ def fit(training: Training) -> None:
     started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
     batches = training.data.training(config.batch, config.seed, training.first)
     model.train()
-    if training.first == 0:
+    if not run.checkpoint.exists():
+        run.log(step=0, held_out=evaluate(model, training.data), seconds=0)
         run.save_checkpoint(0, model, training.optimizer)
     saved = training.first
     with stop_request() as stop, tqdm(total=config.steps, initial=training.first, desc=str(run.path)) as bar:
