@@ -23,7 +23,8 @@ def attend(
     This is the paper's equation 6 without its LCE term, for each head's c / heads channels. One softmax runs
     over the union of the routed regions. All heads share `index`.
 
-    scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`.
+    q, k, v: queries, keys and values. index: (b r n), the n regions that each region reads.
+    scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`; the layer passes its own.
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
     Raises ValueError if a shape does not fit or heads does not divide c, and what `gather_regions` raises.

@@ -49,8 +49,8 @@ def initialise_small(model: nn.Module) -> None:
 def initialise_alike(model: nn.Module) -> None:
     """A start for small models: linear weights of deviation width^(-1/2), biases 0, and W_k = W_q in routed layers.
 
-    In narrow layers weights of 0.02 leave every affinity near 0. With equal queries and keys, affinity starts as
-    likeness: a region first reads regions that look like it, which is a guess worth improving on.
+    In narrow layers weights of 0.02 leave every affinity near 0. With W_k = W_q the affinity Q^r (K^r)^T starts as a
+    symmetric measure of likeness.
     """
     initialise_small(model)
     for module in model.modules():

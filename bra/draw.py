@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from bra.patterns import Grid
@@ -94,13 +95,15 @@ def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
         shares, rates = [f["accuracy"] for f in found], [max(f["hit_rate"]) for f in found]
         for axes, values, colour in ((accuracy, shares, BLUE), (hits, rates, VERMILION)):
             axes.bar(i, np.mean(values), color=colour, alpha=0.35, edgecolor=colour, width=0.7)
-            axes.plot([i] * len(values), values, "o", color=colour, markeredgecolor="white")
+            beside = i + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [i]
+            axes.plot(beside, values, "o", color=colour, markeredgecolor="white")
         told.append(f"{label}: accuracy {np.mean(shares):.2f}, hit rate {np.mean(rates):.2f}")
     accuracy.axhline(chance, color=BLACK, linestyle="--", linewidth=1, label="guessing a shape on the board")
     accuracy.set(title="Accuracy, held out", ylim=(0, 1.25))
     accuracy.legend(loc="upper center", fontsize=8)
-    hits.set(title="Hit rate of the best block", ylim=(0, 1.25))
+    hits.set(title="Hit rate of the better block", ylim=(0, 1.25))
     for axes in (accuracy, hits):
+        axes.set_yticks(np.linspace(0, 1, 6))
         axes.set_xticks(range(len(labels)), labels, rotation=30)
     return Picture(figure, "Bars for each router, with one mark for each seed. " + "; ".join(told) + ".")
 
@@ -144,9 +147,10 @@ def routed_boards(
     titles: Sequence[str],
 ) -> Picture:
     """Boards, on each the query's region, the regions that it reads by rank, and the region that it should read."""
+    rim = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
     asks = {"edgecolor": "white", "linestyle": ":", "linewidth": 3}
-    reads = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2}
-    should = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5}
+    reads = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": rim}
+    should = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": rim}
     figure = Figure(figsize=(3 * len(images), 3.7), layout="constrained")
     told, hits = [], 0
     for board, axes in enumerate(np.atleast_1d(figure.subplots(1, len(images)))):

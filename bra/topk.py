@@ -1,7 +1,8 @@
 """Step 03. Which regions should this region read: the routing index, and the modules that make it.
 
 A router is a module that maps the region means of q and k to `Routes`. When the map was padded it is also
-given `real`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it.
+given `real`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it. It
+learns all the same: the q and k whose means decide are those of the token attention, and they get its gradient.
 """
 
 from typing import NamedTuple
