@@ -186,6 +186,8 @@ def test_readme_tables_are_those_of_the_results():
         accuracies, hits = [f["accuracy"] for f in found], [max(f["hit_rate"]) for f in found]
         row = f"| {label} | {mean(accuracies):.1%} | {min(accuracies):.1%} | {mean(hits):.2f} | {min(hits):.2f} |"
         assert row in readme, f"README.md must hold the row {row}"
+    fashion = ", ".join(f"{run['held_out']['accuracy']:.1%}" for run in RESULTS["fashion_mnist"]["runs"])
+    assert f"Fashion-MNIST, BiFormer nano, 4 epochs: {fashion} of the test images" in readme
     for row in RESULTS["core_op_cpu"]["rows"]:
         line = "| {b} | {r} | {t} | {c} | {k} | {expanded_ms:.0f} | {ours_ms:.0f} | {ratio:.0f} |".format(**row)
         assert line in readme, f"README.md must hold the row {line}"
