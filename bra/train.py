@@ -192,9 +192,9 @@ def fit(training: Training) -> None:
     started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
     batches = training.data.training(config.batch, config.seed, training.first)
     model.train()
-    if not run.checkpoint.exists():
+    if training.first == 0 and not run.read_metrics():
+        run.save_checkpoint(0, model, training.optimizer)  # first: metrics without a checkpoint would look like a loss
         run.log(step=0, held_out=evaluate(model, training.data), seconds=0)
-        run.save_checkpoint(0, model, training.optimizer)
     saved = training.first
     with stop_request() as stop, tqdm(total=config.steps, initial=training.first, desc=str(run.path)) as bar:
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):

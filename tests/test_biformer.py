@@ -87,6 +87,12 @@ def test_a_block_adds_position_attention_and_mlp_to_its_input():
     assert block.norm1.eps == 1e-6 and block.position.groups == 6
 
 
+def test_drop_path_drops_both_branches_of_a_block():
+    block = Block(6, bra.BiLevelRoutingAttention(6, 2, (2, 2), 2), 3, drop_path=0.9999).train()
+    x = torch.randn(2, 6, 4, 6)
+    torch.testing.assert_close(block(x), x + block.position(x))
+
+
 def test_drop_path_drops_whole_samples_in_training_only_and_keeps_the_mean():
     drop, x = DropPath(0.25), torch.ones(4000, 2, 3)
     assert torch.equal(drop.eval()(x), x)

@@ -113,6 +113,18 @@ def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path
     assert [line["step"] for line in losses(begun.path)] == [0, 3, 6, 6]
 
 
+def test_a_run_that_was_killed_during_its_first_evaluation_begins_again(tmp_path, monkeypatch):
+    def killed(*args, **kwargs):
+        raise SystemError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "evaluate", killed)
+        with pytest.raises(SystemError):
+            train(replace(SHORT, out=tmp_path / "run"))
+    begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
+    assert [line["step"] for line in losses(begun.path)] == [0, 3, 6, 6]
+
+
 def test_every_step_draws_its_own_drop_path(tmp_path, monkeypatch):
     drawn, step = [], module.train_step
 
