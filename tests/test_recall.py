@@ -72,6 +72,8 @@ def test_says_what_is_wrong():
         Recall(cells=2)
     with pytest.raises(ValueError, match=r"noise must be at least 0 and finite, but is -0\.1"):
         Recall(noise=-0.1)
+    with pytest.raises(ValueError, match="noise must be at least 0 and finite, but is inf"):
+        Recall(noise=float("inf"))
     routes = bra.Routes(torch.zeros(1, 9, 2, dtype=torch.int64), torch.zeros(1, 9, 9))
     with pytest.raises(ValueError, match="routes must have one region a cell, 16, but block 0 has 9"):
         hit_rates([routes], Recall().sample(1, 0))
