@@ -40,7 +40,7 @@ def test_boards_say_in_words_what_they_show(boards):
 def test_regions_are_outlined_where_they_lie(grid):
     figure = draw.Figure()
     axes = figure.subplots()
-    draw.show_board(axes, torch.zeros(3, 12, 18), grid, "")
+    draw.show_image(axes, torch.zeros(3, 12, 18), grid, "")
     height, width = 12 / grid[0], 18 / grid[1]
     for region in range(6):
         draw.outline_region(axes, region, grid, 0.0, edgecolor="red")

@@ -1,0 +1,12 @@
+"""Checks for the exercises: one function a notebook, which says what is wrong with an answer, not only that it is.
+
+A check never raises for a wrong answer: it returns a `Verdict`, which is true only for a right one. So a notebook
+shows what it says, and ``assert checks.topk(mine)`` grades an exercise. What an exercise asks for stands in its
+notebook; what may go wrong stands here, as mistakes and what to say about them.
+"""
+
+from bra.checks.judge import Verdict
+from bra.checks.regions import adjacency, partition, patterns, topk
+from bra.checks.tokens import attention, gather, layer, lce
+
+__all__ = ["Verdict", "adjacency", "attention", "gather", "layer", "lce", "partition", "patterns", "topk"]

@@ -1,0 +1,86 @@
+"""How a check finds out what is wrong.
+
+The reader's function runs on small inputs, beside the right one. When the results differ, hers is compared with
+what typical mistakes would give; the first that fits is named.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Answer = Callable[..., Tensor]
+
+
+class Verdict(NamedTuple):
+    """What a check found; true when the answer is right."""
+
+    passed: bool
+    text: str
+
+    def __bool__(self):
+        return self.passed
+
+    def __repr__(self):
+        return ("Right. " if self.passed else "Not yet. ") + self.text
+
+
+class Mistake(NamedTuple):
+    """What to say about an answer, and a wrong way that gives it."""
+
+    says: str
+    answer: Answer
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    """Random numbers, the same each time."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def judge(
+    function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: Sequence[Mistake], praise: str
+) -> Verdict:
+    """Run `function` on every input; name the first fault."""
+    for arguments in inputs:
+        copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
+        try:
+            found = function(*copies)
+        except Exception as error:  # whatever goes wrong in the reader's code is for her to read
+            return Verdict(False, f"Your function raised {type(error).__name__}: {error}")
+        if found is None or found is ...:
+            return Verdict(False, "Your function returns nothing yet.")
+        if not isinstance(found, Tensor):
+            return Verdict(False, f"Your function must return a tensor, not a {type(found).__name__}.")
+        if any(not torch.equal(a, b) for a, b in zip(arguments, copies, strict=True) if isinstance(a, Tensor)):
+            return Verdict(False, "Your function changes its input. Work on a copy.")
+        expected = right(*arguments)
+        if not same(found, expected):
+            return Verdict(False, diagnose(found, expected, arguments, mistakes))
+    return Verdict(True, praise)
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Equal in shape, kind and value, up to rounding."""
+    if found.shape != expected.shape or found.is_floating_point() != expected.is_floating_point():
+        return False
+    return torch.allclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequence[Mistake]) -> str:
+    """The mistake that gives just this result, or else where it first differs."""
+    for mistake in mistakes:
+        if same(found, mistake.answer(*arguments)):
+            return mistake.says
+    if found.shape != expected.shape:
+        return f"Its shape is {tuple(found.shape)}, but must be {tuple(expected.shape)}."
+    if found.is_floating_point() != expected.is_floating_point():
+        return f"Its entries are {found.dtype}, but must be {expected.dtype}."
+    if found.isnan().any():
+        return "It holds NaN."
+    wrong = ~torch.isclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5)
+    at = tuple(wrong.nonzero()[0].tolist())
+    return (
+        f"{int(wrong.sum())} of {wrong.numel()} entries are wrong. "
+        f"The first is at {list(at)}: {found[at].item():g}, but it must be {expected[at].item():g}."
+    )

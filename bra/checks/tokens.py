@@ -1,0 +1,193 @@
+"""Checks for notebooks 04 to 07: tokens, and the layer."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.layer import BiLevelRoutingAttention
+from bra.topk import Routes, top_k_regions
+
+
+def gather(gather_backward: Answer) -> Verdict:
+    """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c)."""
+
+    def backward(grad: Tensor, index: Tensor) -> Tensor:
+        b, r, k = index.shape
+        rows = index + r * torch.arange(b)[:, None, None]
+        out = torch.zeros(b * r, grad.shape[2] // k * grad.shape[3])
+        return out.index_add(0, rows.flatten(), grad.reshape(b * r * k, -1)).reshape(b, r, -1, grad.shape[3])
+
+    def last_wins(grad: Tensor, index: Tensor) -> Tensor:
+        (b, r, k), out = index.shape, torch.zeros_like(backward(grad, index))
+        for n, i, rank in torch.cartesian_prod(*(torch.arange(size) for size in (b, r, k))).tolist():
+            out[n, index[n, i, rank]] = grad.unflatten(2, (k, -1))[n, i, rank]
+        return out
+
+    def average(grad: Tensor, index: Tensor) -> Tensor:
+        readers = F.one_hot(index, index.shape[1]).sum(dim=(1, 2)).clamp(min=1)
+        return backward(grad, index) / readers[:, :, None, None]
+
+    def one_image(grad: Tensor, index: Tensor) -> Tensor:
+        b, r, k = index.shape
+        out = torch.zeros(b * r, grad.shape[2] // k * grad.shape[3])
+        return out.index_add(0, index.flatten(), grad.reshape(b * r * k, -1)).reshape(b, r, -1, grad.shape[3])
+
+    def token_major(grad: Tensor, index: Tensor) -> Tensor:
+        return backward(rearrange(grad, "b r (t k) c -> b r (k t) c", k=index.shape[2]), index)
+
+    mistakes = [
+        Mistake("Where several regions read the same one, you keep only the last gradient. Add them up.", last_wins),
+        Mistake("You average over the readers. A gradient is the sum over all uses.", average),
+        Mistake("All gradients go to the first image. Region i of image n is row n * r + i of the flat matrix.",
+                one_image),
+        Mistake("Your gradient stays with the region that reads. It belongs to the region that was read.",
+                lambda grad, index: grad.unflatten(2, (index.shape[2], -1)).sum(dim=2)),
+        Mistake("You take the gathered axis as (t k). It is (k t): all tokens of the first region come first.",
+                token_major),
+    ]  # fmt: skip
+    inputs = [
+        (numbers(2, 4, 2 * 3, 5), numbers(2, 4, 4, seed=1).topk(2).indices),
+        (numbers(3, 6, 3 * 6, 2), numbers(3, 6, 6, seed=2).topk(3).indices),
+    ]
+    return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
+
+
+def attention(attend_by_hand: Answer) -> Verdict:
+    """attend_by_hand(q, keys, values, heads): (b r t c), twice (b r n c) -> (b r t c); scale (c / heads)^(-1/2)."""
+
+    def attend(split="(m d)", merge="(m d)", power=-0.5, axis=-1, one_head=False, all_channels=False) -> Answer:
+        def answer(q: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+            m = 1 if one_head else heads
+            q, keys, values = (rearrange(x, f"b r n {split} -> b r m n d", m=m) for x in (q, keys, values))
+            width = q.shape[-1] * (heads if all_channels else 1)
+            weights = (q @ keys.transpose(-2, -1) * width**power).softmax(dim=axis)
+            return rearrange(weights @ values, f"b r m n d -> b r n {merge}")
+
+        return answer
+
+    mistakes = [
+        Mistake("The scale is missing: multiply the scores by (c / heads)^(-1/2).", attend(power=0)),
+        Mistake("You scale by all channels. Here count the channels of one head, c / heads.",
+                attend(all_channels=True)),
+        Mistake("You multiply by the root of the head's channels. Divide by it.", attend(power=0.5)),
+        Mistake("Your softmax runs over the queries. For each query, the weights of the keys must sum to 1.",
+                attend(axis=-2)),
+        Mistake("Your softmax runs over the heads. It must run over the keys.", attend(axis=2)),
+        Mistake("Your heads take every m-th channel. A head holds neighbouring channels: (m d), not (d m).",
+                attend(split="(d m)", merge="(d m)")),
+        Mistake("You put the heads together in another order than you took them apart: (m d) both times.",
+                attend(merge="(d m)")),
+        Mistake("You use one head for all channels. Split the channels first.", attend(one_head=True)),
+        Mistake("You add up keys. The weights come from the keys, but they weigh values.",
+                lambda q, keys, values, heads: attend()(q, keys, keys, heads)),
+    ]  # fmt: skip
+    inputs = [
+        (numbers(1, 1, 2, 8), numbers(1, 1, 3, 8, seed=1), numbers(1, 1, 3, 8, seed=2), 2),
+        (numbers(2, 3, 5, 6), numbers(2, 3, 4, 6, seed=1), numbers(2, 3, 4, 6, seed=2), 3),
+    ]
+    return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.")
+
+
+def lce(depthwise: Answer) -> Verdict:
+    """depthwise(v, weight, bias): (b h w c), (c s s), (c) -> (b h w c), zeros beyond the border."""
+
+    def filtered(mode: str = "constant", shift: int = 0) -> Answer:
+        def answer(v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            half = weight.shape[-1] // 2
+            around = (half - shift, half + shift) * 2
+            padded = F.pad(v.permute(0, 3, 1, 2), around, mode=mode)
+            return F.conv2d(padded, weight[:, None], bias, groups=len(weight)).permute(0, 2, 3, 1)
+
+        return answer
+
+    def changed(change: Answer) -> Answer:
+        return lambda v, weight, bias: filtered()(v, change(weight), bias)
+
+    mistakes = [
+        Mistake("The bias is missing.", lambda v, weight, bias: filtered()(v, weight, 0 * bias)),
+        Mistake("Your filter is turned by 180 degrees. weight[:, 0, 0] belongs to the neighbour above on the left.",
+                changed(lambda weight: weight.flip(1, 2))),
+        Mistake("Rows and columns of your filter are swapped.", changed(lambda weight: weight.transpose(1, 2))),
+        Mistake("All channels use the filter of channel 0. Each has its own.",
+                changed(lambda weight: weight[:1].expand_as(weight))),
+        Mistake("Your map wraps around: beyond the border there must be zeros. torch.roll alone cannot do that.",
+                filtered("circular")),
+        Mistake("Your map is continued at the border by its last row and column. There must be zeros.",
+                filtered("replicate")),
+        Mistake("Your filter is off by one token: its middle, s // 2, belongs to the token itself.", filtered(shift=1)),
+        Mistake("Your filter is off by one token: its middle, s // 2, belongs to the token itself.",
+                filtered(shift=-1)),
+    ]  # fmt: skip
+    inputs = [
+        (numbers(1, 4, 4, 1), numbers(1, 3, 3, seed=1), numbers(1, seed=2)),
+        (numbers(2, 7, 6, 3), numbers(3, 5, 5, seed=1), numbers(3, seed=2)),
+    ]
+    return judge(
+        depthwise, inputs, filtered(), mistakes, "Each channel is filtered by itself, zeros beyond the border."
+    )
+
+
+def layer(empty_file: Answer) -> Verdict:
+    """empty_file(x, weights, heads, grid, k): the whole layer, from its weights by their names in the state dict."""
+
+    def output(x: Tensor, weights: dict[str, Tensor], heads: int, grid: tuple[int, int], k: int, **kwargs) -> Tensor:
+        module = BiLevelRoutingAttention(x.shape[-1], heads, grid, k, **kwargs)
+        module.load_state_dict(weights, strict="lce_kernel" not in kwargs)
+        return module(x).detach()
+
+    def swapped(x, weights, *rest):
+        order = {name: weights[name].chunk(3) for name in ("qkv.weight", "qkv.bias")}
+        return output(x, weights | {name: torch.cat([k, q, v]) for name, (q, k, v) in order.items()}, *rest)
+
+    def head_scale(x, weights, heads, grid, k):
+        return output(x, weights, heads, grid, k, scale=(x.shape[-1] / heads) ** -0.5)
+
+    def unprojected(x, weights, *rest):
+        eye = {"out.weight": torch.eye(x.shape[-1]), "out.bias": torch.zeros(x.shape[-1])}
+        return output(x, weights | eye, *rest)
+
+    def local_after(x, weights, *rest):
+        eye = {"out.weight": torch.eye(x.shape[-1]), "out.bias": torch.zeros(x.shape[-1])}
+        local = output(x, weights | eye, *rest) - output(x, weights | eye, *rest, lce_kernel=0)
+        return output(x, weights, *rest, lce_kernel=0) + local
+
+    def local_of_input(x, weights, *rest):
+        plain = x.permute(0, 3, 1, 2)
+        local = F.conv2d(plain, weights["lce.conv.weight"], weights["lce.conv.bias"], padding=2, groups=x.shape[-1])
+        return output(x, weights, *rest, lce_kernel=0) + local.permute(0, 2, 3, 1) @ weights["out.weight"].T
+
+    class Worst(torch.nn.Module):
+        def __init__(self, k: int):
+            super().__init__()
+            self.k = k
+
+        def forward(self, q_means: Tensor, k_means: Tensor) -> Routes:
+            affinity = q_means @ k_means.transpose(1, 2)
+            return Routes(top_k_regions(-affinity, self.k), affinity)
+
+    mistakes = [
+        Mistake("LCE is missing: the filtered values are added to what the attention gives, before `out`.",
+                lambda *given: output(*given, lce_kernel=0)),
+        Mistake("The output projection `out` is missing.", unprojected),
+        Mistake("You add LCE after `out`. It is added before: out(attention + LCE(v)).", local_after),
+        Mistake("Your LCE filters x. It filters the values v.", local_of_input),
+        Mistake("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", swapped),
+        Mistake("You scale by the channels of a head. This layer uses all: c^(-1/2).", head_scale),
+        Mistake("You route to the regions of smallest affinity.",
+                lambda x, weights, heads, grid, k: output(x, weights, heads, grid, k, router=Worst(k))),
+        Mistake("Every region reads all regions: k is not used.",
+                lambda x, weights, heads, grid, k: output(x, weights, heads, grid, grid[0] * grid[1])),
+        Mistake("Every image of the batch uses the first image's output.",
+                lambda x, *rest: output(x, *rest)[:1].expand_as(x)),
+    ]  # fmt: skip
+    inputs = [example((4, 4, 4), 2, (2, 2), 1), example((6, 8, 6), 3, (3, 2), 2)]
+    return judge(empty_file, inputs, output, mistakes, "Your layer gives what bra's layer gives. You have written BRA.")
+
+
+def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: int) -> tuple:
+    """Two maps of size (h w c) and the weights of a layer, for `layer`."""
+    shapes = {name: p.shape for name, p in BiLevelRoutingAttention(size[2], heads, grid, k).state_dict().items()}
+    weights = {name: numbers(*shape, seed=i) * 0.7 for i, (name, shape) in enumerate(shapes.items())}
+    return numbers(2, *size, seed=9), weights, heads, grid, k

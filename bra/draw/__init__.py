@@ -1,0 +1,31 @@
+"""The figures' one home: matplotlib pictures with one palette, readable in greyscale, each with alternative text.
+
+Every function returns a `Picture`: the figure, and a sentence or two that say what it shows to a reader who
+does not see it.
+"""
+
+from bra.draw.boards import boards, heat_maps, outline_region, patches, photos, region_tables, routed_boards, show_image
+from bra.draw.flow import bra_map, data_flow
+from bra.draw.picture import Picture
+from bra.draw.plots import curves, router_comparison, training_curves
+from bra.draw.tokens import matrices, token_grids, token_rows
+
+__all__ = [
+    "Picture",
+    "boards",
+    "bra_map",
+    "curves",
+    "data_flow",
+    "heat_maps",
+    "matrices",
+    "outline_region",
+    "patches",
+    "photos",
+    "region_tables",
+    "routed_boards",
+    "router_comparison",
+    "show_image",
+    "token_grids",
+    "token_rows",
+    "training_curves",
+]

@@ -1,0 +1,145 @@
+"""Images under their region grid, and who reads whom on them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from torch import Tensor
+
+from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture
+from bra.partition import partition_regions
+from bra.patterns import Grid
+
+
+def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str) -> None:
+    """One image, -1 black to 1 bright, under its region grid."""
+    axes.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy())
+    height, width = image.shape[1] / grid[0], image.shape[2] / grid[1]
+    axes.set_xticks(np.arange(1, grid[1]) * width - 0.5, [])
+    axes.set_yticks(np.arange(1, grid[0]) * height - 0.5, [])
+    axes.grid(color="#777777", linewidth=0.5)
+    axes.tick_params(length=0)
+    axes.set_title(title, fontsize=10)
+
+
+def outline_region(axes: Axes, region: int, grid: Grid, inset: float, label: str = "", **style) -> None:
+    """Outline a region of the image on `axes`, `inset` pixels inside its border; a label stands in its lower corner."""
+    h, w = axes.get_images()[0].get_size()
+    height, width, (row, column) = h / grid[0], w / grid[1], divmod(region, grid[1])
+    corner = (column * width - 0.5 + inset, row * height - 0.5 + inset)
+    axes.add_patch(Rectangle(corner, width - 2 * inset, height - 2 * inset, fill=False, **style))
+    if label:
+        badge = {"boxstyle": "circle,pad=0.15", "facecolor": style["edgecolor"], "edgecolor": BLACK}
+        axes.text(corner[0] + 0.4, (row + 1) * height - 1.2, label, fontsize=9, va="bottom", bbox=badge)
+
+
+def boards(images: Float[Tensor, "b 3 h w"], grid: Grid, titles: Sequence[str]) -> Picture:
+    """Boards side by side under their region grid."""
+    figure = Figure(figsize=(3 * len(images), 3.3), layout="constrained")
+    for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
+        show_image(axes, image, grid, title)
+    return Picture(figure, f"{len(images)} boards on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
+
+
+def routed_boards(
+    images: Float[Tensor, "b 3 h w"],
+    index: Int[Tensor, "b r k"],
+    grid: Grid,
+    query: Int[Tensor, " b"],
+    target: Int[Tensor, " b"],
+    titles: Sequence[str],
+) -> Picture:
+    """Boards, on each the query's region, the regions that it reads by rank, and the region that it should read."""
+    rim = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
+    asks = {"edgecolor": "white", "linestyle": ":", "linewidth": 3}
+    reads = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": rim}
+    should = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": rim}
+    figure = Figure(figsize=(3 * len(images), 3.7), layout="constrained")
+    told, hits = [], 0
+    for board, axes in enumerate(np.atleast_1d(figure.subplots(1, len(images)))):
+        show_image(axes, images[board], grid, titles[board])
+        asking, answer = int(query[board]), int(target[board])
+        read = index[board, asking].tolist()
+        for rank, region in enumerate(read, start=1):
+            outline_region(axes, region, grid, 0.9, str(rank), **reads)
+        outline_region(axes, answer, grid, 0.1, **should)
+        outline_region(axes, asking, grid, 0.1, **asks)
+        told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
+        hits += answer in read
+    keys = {"the query's region": asks, "reads, by rank": reads, "should read": should}
+    handles = [Rectangle((0, 0), 1, 1, facecolor=BLACK, **style) for style in keys.values()]
+    place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "handleheight": 1.6}
+    figure.legend(handles, keys, **place)
+    alt = f"{len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
+    return Picture(figure, f"{alt}: {'; '.join(told)}.")
+
+
+def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: int) -> Picture:
+    """For each table the grid, the asking region (a dot) and the regions that it reads (filled, by rank)."""
+    figure = Figure(figsize=(2.3 * len(tables), 2.5), layout="constrained")
+    told = []
+    for axes, (name, table) in zip(np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True):
+        axes.set(xlim=(-0.5, grid[1] - 0.5), ylim=(grid[0] - 0.5, -0.5), aspect="equal", title=name)
+        axes.set_xticks(np.arange(grid[1] + 1) - 0.5, [])
+        axes.set_yticks(np.arange(grid[0] + 1) - 0.5, [])
+        axes.grid(color=BLACK, linewidth=0.6)
+        axes.tick_params(length=0)
+        for rank, (row, column) in enumerate((divmod(j, grid[1]) for j in table[region].tolist()), start=1):
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=SKY, edgecolor=BLACK))
+            if table.shape[1] <= 16:
+                axes.text(column + 0.4, row - 0.38, rank, ha="right", va="top", fontsize=7)
+        axes.plot(region % grid[1], region // grid[1], "o", color=VERMILION, markeredgecolor=BLACK, markersize=7)
+        told.append(f"{name}: {' '.join(map(str, table[region].tolist()))}")
+    return Picture(figure, f"On a {grid[0]} x {grid[1]} grid, what region {region} reads. {'; '.join(told)}.")
+
+
+def photos(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
+    """Images side by side, -1 black to 1 bright, under a grid."""
+    figure = Figure(figsize=(4.4 * len(images), 3.3), layout="constrained")
+    for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
+        show_image(axes, image, grid, title)
+    return Picture(figure, f"{len(images)} images on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
+
+
+def heat_maps(
+    image: Float[Tensor, "3 h w"],
+    affinity: Float[Tensor, "r r"],
+    grid: Grid,
+    queries: Sequence[int],
+    index: Int[Tensor, "r k"] | None = None,
+) -> Picture:
+    """The image, and for each query region how much it wants to read every region; `index` marks those it reads."""
+    figure = Figure(figsize=(4.2 * (len(queries) + 1), 3.2), layout="constrained")
+    first, *panels = figure.subplots(1, len(queries) + 1)
+    show_image(first, image, grid, "the image")
+    told = []
+    for axes, query in zip(panels, queries, strict=True):
+        row = affinity[query].reshape(grid)
+        axes.imshow(row.numpy(), cmap=HEAT)
+        axes.set(title=f"affinity of region {query}", xticks=range(grid[1]), yticks=range(grid[0]))
+        told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
+        outline_region(first, query, grid, 2, edgecolor="white", linestyle=":", linewidth=3)
+        outline_region(axes, query, grid, 0, edgecolor="white", linestyle=":", linewidth=3)
+        for rank, region in enumerate([] if index is None else index[query].tolist(), start=1):
+            outline_region(axes, region, grid, 0.06, edgecolor=VERMILION, linewidth=2)
+            axes.text(region % grid[1], region // grid[1], rank, ha="center", va="center", backgroundcolor="white")
+        if index is not None:
+            told[-1] += f", reads {' '.join(map(str, index[query].tolist()))}"
+    return Picture(figure, f"An image on a {grid[0]} x {grid[1]} grid, with heat maps. {'; '.join(told)}.")
+
+
+def patches(image: Float[Tensor, "3 h w"], grid: Grid, query: int, index: Int[Tensor, "r k"]) -> Picture:
+    """The query's region of the image, and beside it, cut out, the regions that it reads."""
+    pieces = partition_regions(image.permute(1, 2, 0)[None], grid)[0]
+    height, width = image.shape[1] // grid[0], image.shape[2] // grid[1]
+    shown = [query, *index[query].tolist()]
+    figure = Figure(figsize=(1.4 * len(shown), 1.8), layout="constrained")
+    for place, (axes, region) in enumerate(zip(figure.subplots(1, len(shown)), shown, strict=True)):
+        piece = pieces[region].reshape(height, width, 3).permute(2, 0, 1)
+        show_image(axes, piece, (1, 1), f"{place}. reads {region}" if place else f"region {region}")
+    reads = " ".join(map(str, index[query].tolist()))
+    return Picture(figure, f"Cut out of the image: region {query}, and the regions that it reads: {reads}.")

@@ -1,0 +1,94 @@
+"""Curves and bars: what was measured or computed."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bra.draw.picture import BLACK, BLUE, LINES, SKY, VERMILION, Picture
+
+
+def training_curves(metrics: Sequence[dict]) -> Picture:
+    """Loss, accuracy and hit rate by step, from the lines of a run's metrics.jsonl."""
+    steps = [line for line in metrics if "loss" in line]
+    tests = [line for line in metrics if "held_out" in line]
+    blocks = len(tests[-1]["held_out"].get("hit_rate", []))
+    figure = Figure(figsize=(10 if blocks else 7, 3), layout="constrained")
+    loss, accuracy, *hits = figure.subplots(1, 3 if blocks else 2)
+
+    at = [line["step"] for line in steps]
+    losses = [line["loss"] for line in steps]
+    loss.plot(at, losses, color=BLUE)
+    loss.set(title="Training loss", xlabel="step", ylabel="cross-entropy")
+    alt = f"Training curves over {at[-1]} steps. The loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
+
+    accuracy.plot(at, [line["accuracy"] for line in steps], color=SKY, label="training batch")
+    at = [line["step"] for line in tests]
+    shares = [line["held_out"]["accuracy"] for line in tests]
+    accuracy.plot(at, shares, "o-", color=VERMILION, label="held out")
+    accuracy.set(title="Accuracy", xlabel="step", ylim=(0, 1.03))
+    accuracy.legend(loc="lower right")
+    alt += f", held-out accuracy from {shares[0]:.2f} to {shares[-1]:.2f}"
+
+    for block in range(blocks):
+        rates = [line["held_out"]["hit_rate"][block] for line in tests]
+        marker, colour = LINES[block % len(LINES)]
+        hits[0].plot(at, rates, marker, color=colour, label=f"block {block}")
+        alt += f", hit rate of block {block} from {rates[0]:.2f} to {rates[-1]:.2f}"
+    for axes in hits:
+        axes.set(title="Hit rate, held out", xlabel="step", ylim=(0, 1.03))
+        axes.legend(loc="lower right")
+    return Picture(figure, alt + ".")
+
+
+def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
+    """Held-out accuracy and best block's hit rate of each router, a mark a seed, from the runs of an experiment."""
+    labels = list(dict.fromkeys(run["label"] for run in runs))
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    accuracy, hits = figure.subplots(1, 2, sharex=True)
+    told = []
+    for i, label in enumerate(labels):
+        found = [run["held_out"] for run in runs if run["label"] == label]
+        shares, rates = [f["accuracy"] for f in found], [max(f["hit_rate"]) for f in found]
+        for axes, values, colour in ((accuracy, shares, BLUE), (hits, rates, VERMILION)):
+            axes.bar(i, np.mean(values), color=colour, alpha=0.35, edgecolor=colour, width=0.7)
+            beside = i + np.linspace(-0.2, 0.2, len(values)) if len(values) > 1 else [i]
+            axes.plot(beside, values, "o", color=colour, markeredgecolor="white")
+        told.append(f"{label}: accuracy {np.mean(shares):.2f}, hit rate {np.mean(rates):.2f}")
+    accuracy.axhline(chance, color=BLACK, linestyle="--", linewidth=1, label="guessing a shape on the board")
+    accuracy.set(title="Accuracy, held out", ylim=(0, 1.25))
+    accuracy.legend(loc="upper center", fontsize=8)
+    hits.set(title="Hit rate of the better block", ylim=(0, 1.25))
+    for axes in (accuracy, hits):
+        axes.set_yticks(np.linspace(0, 1, 6))
+        axes.set_xticks(range(len(labels)), labels, rotation=30)
+    return Picture(figure, "Bars for each router, with one mark for each seed. " + "; ".join(told) + ".")
+
+
+def curves(
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    labels: tuple[str, str],
+    title: str = "",
+    log: str = "",
+    marks: Mapping[str, tuple[float, float]] | None = None,
+) -> Picture:
+    """Named curves over x; labels name the axes; log = "x", "y" or "xy" makes them logarithmic; marks name points."""
+    figure = Figure(figsize=(7, 3.4), layout="constrained")
+    axes = figure.subplots()
+    for (name, y), (style, colour) in zip(lines.items(), LINES, strict=False):
+        axes.plot(x, y, style, color=colour, label=name, markersize=4)
+    for name, (at, height) in (marks or {}).items():
+        axes.plot(at, height, "*", color=BLACK, markersize=12)
+        axes.annotate(name, (at, height), xytext=(6, 8), textcoords="offset points", fontsize=9)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+    axes.set_xscale("log" if "x" in log else "linear", **({"base": 2} if "x" in log else {}))
+    axes.set_yscale("log" if "y" in log else "linear")
+    if "x" in log:
+        axes.set_xticks(x, [f"{value:g}" for value in x])
+        axes.minorticks_off()
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    told = [f"{name} from {y[0]:.3g} to {y[-1]:.3g}" for name, y in lines.items()]
+    told += [f"marked at {at:.3g}: {name}" for name, (at, _) in (marks or {}).items()]
+    return Picture(figure, f"{labels[1]} against {labels[0]}, from {x[0]:g} to {x[-1]:g}. {'; '.join(told)}.")

@@ -1,0 +1,130 @@
+"""Tensors as tables of numbers: token maps cut into regions, gathered tokens, matrices."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from bra.draw.picture import BLACK, BLUE, GREEN, HEAT, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture
+
+TINTS = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, BLUE)  # by region, weakly; its number stands beside it
+
+
+def token_grids(
+    values: Shaped[Tensor, "h w"],
+    owners: Sequence[Int[Tensor, "h w"]],
+    titles: Sequence[str],
+    real: Bool[Tensor, "h w"] | None = None,
+) -> Picture:
+    """The same token map once for each way to share it out: tint, border and small number say a token's region.
+
+    Tokens that are not real are hatched.
+    """
+    h, w = values.shape
+    figure = Figure(figsize=(0.55 * w * len(owners) + 0.8, 0.55 * h + 0.6), layout="constrained")
+    told = []
+    for axes, owner, title in zip(np.atleast_1d(figure.subplots(1, len(owners))), owners, titles, strict=True):
+        blank(axes, (h, w), title)
+        for y, x in np.ndindex(h, w):
+            cell(axes, x, y, number(values[y, x]), int(owner[y, x]), real is None or bool(real[y, x]))
+            for dy, dx in ((0, 1), (1, 0)):
+                inside = y + dy < h and x + dx < w
+                if inside and owner[y, x] != owner[y + dy, x + dx]:  # a border between two regions
+                    axes.plot([x + dx, x + 1], [y + dy, y + 1], color=BLACK, linewidth=2.5)
+        axes.add_patch(Rectangle((0, 0), w, h, fill=False, linewidth=2.5))
+        regions = [values[owner == region].flatten().tolist() for region in owner.unique()]
+        listed = [
+            f"region {r}: {' '.join(map(number, tokens))}" for r, tokens in zip(owner.unique(), regions, strict=True)
+        ]
+        told.append(f"{title}, {'; '.join(listed) if values.numel() <= 64 else f'{len(listed)} regions'}")
+    padded = "" if real is None else f" {int((~real).sum())} tokens are padding."
+    return Picture(figure, f"{h} x {w} tokens with their regions. {'. '.join(told)}.{padded}")
+
+
+def token_rows(rows: Shaped[Tensor, "r n"], owners: Int[Tensor, "r n"], labels: Sequence[str], title: str) -> Picture:
+    """One row of tokens for each label: the regions laid out, or what each region has gathered."""
+    r, n = rows.shape
+    figure = Figure(figsize=(0.55 * n + 1.6, 0.5 * r + 0.6), layout="constrained")
+    axes = figure.subplots()
+    blank(axes, (r, n), title)
+    axes.set_yticks(np.arange(r) + 0.5, labels)
+    for i, j in np.ndindex(r, n):
+        cell(axes, j, i, number(rows[i, j]), int(owners[i, j]), True)
+    told = [f"{label}: {' '.join(map(number, row))}" for label, row in zip(labels, rows, strict=True)]
+    return Picture(figure, f"{title}. {'; '.join(told)}.")
+
+
+def matrices(
+    values: Sequence[Shaped[Tensor, "rows columns"]],
+    titles: Sequence[str],
+    labels: tuple[str, str] = ("", ""),
+    chosen: Sequence[Int[Tensor, "rows k"]] | None = None,
+) -> Picture:
+    """Matrices as shades with their numbers; labels name the rows and the columns.
+
+    With `chosen`, in each row the columns it names are framed, and their rank stands in the corner.
+    """
+    size = sum(0.45 * max(4, v.shape[1]) for v in values), 0.45 * max(4, *(v.shape[0] for v in values))
+    figure = Figure(figsize=(size[0] + 1.1 * len(values), size[1] + 1), layout="constrained")
+    told = []
+    for n, axes in enumerate(np.atleast_1d(figure.subplots(1, len(values)))):
+        matrix, title = values[n].double(), titles[n]
+        image = axes.imshow(matrix.numpy(), cmap=HEAT)
+        axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
+        few = matrix.numel() <= 400
+        if few:
+            write_numbers(axes, values[n], image)
+        rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
+        told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
+        for i, row in enumerate([] if chosen is None else chosen[n].tolist()):
+            for rank, j in enumerate(row, start=1):
+                axes.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor=VERMILION, linewidth=3))
+                axes.text(j + 0.42, i - 0.42, rank, fontsize=7, ha="right", va="top", backgroundcolor="white")
+            told[-1] += f"; row {i} chooses {' '.join(map(str, row))}"
+    return Picture(figure, f"{len(values)} matrices. {'. '.join(told)}." if len(values) > 1 else f"Matrix {told[0]}.")
+
+
+def write_numbers(axes: Axes, matrix: Shaped[Tensor, "rows columns"], image) -> None:
+    """Each entry in its cell, dark on light and light on dark; ticks at every row and column."""
+    axes.set_xticks(range(matrix.shape[1]), minor=False)
+    axes.set_yticks(range(matrix.shape[0]), minor=False)
+    for i, j in np.ndindex(*matrix.shape):
+        shade = image.norm(float(matrix[i, j]))
+        axes.text(
+            j, i, number(matrix[i, j]), ha="center", va="center", color="white" if shade < 0.5 else BLACK, fontsize=9
+        )
+
+
+def cell(axes: Axes, x: int, y: int, text: str, region: int, real: bool) -> None:
+    """One token: its value, tinted by its region, whose number stands small in the corner."""
+    tint = TINTS[region % len(TINTS)]
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, alpha=0.35 if real else 0.1, edgecolor="none"))
+    axes.add_patch(
+        Rectangle((x, y), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6, hatch=None if real else "////")
+    )
+    axes.text(x + 0.5, y + 0.55, text, ha="center", va="center", fontsize=11)
+    axes.text(x + 0.06, y + 0.06, region, ha="left", va="top", fontsize=7.5, color="#222222")
+
+
+def blank(axes: Axes, size: tuple[int, int], title: str) -> None:
+    """Empty axes for size = (rows, columns) cells, row 0 on top."""
+    axes.set(xlim=(-0.05, size[1] + 0.05), ylim=(size[0] + 0.05, -0.05), aspect="equal", xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_title(title, fontsize=10)
+
+
+def number(value) -> str:
+    """As short as it can be without a lie: integers plain, others with at most two decimals."""
+    value = float(value)
+    return (
+        str(round(value))
+        if value == round(value)
+        else f"{value:.2f}".removeprefix("0")
+        if abs(value) < 10
+        else f"{value:.1f}"
+    )
