@@ -28,7 +28,7 @@ lint: .venv/all.stamp ## check style and formatting
 notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
-		--ClearMetadataPreprocessor.preserve_cell_metadata_mask=tags notebooks/*.ipynb
+		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'jupyter', 'cellView'}" notebooks/*.ipynb
 
 lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyter lab --notebook-dir notebooks

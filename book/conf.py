@@ -13,7 +13,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_theme_options = {"navbar_persistent": [], "show_toc_level": 2}
 nb_execution_mode = "off"  # the stored outputs are what the tests compare
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 

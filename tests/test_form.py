@@ -24,7 +24,9 @@ HELPERS = {
     "recall": {"topk"},
     "images": set(),
     "data": {"images", "recall"},
-    "draw": {"patterns"},
+    "draw": {"partition", "patterns"},
+    "checks": {"adjacency", "layer", "partition", "patterns", "topk"},
+    "interact": {"draw", "patterns"},
     "runs": set(),
     "engine": {"data", "layer", "recall", "topk"},
     "report": {"biformer", "data", "draw", "engine", "layer", "patterns", "runs", "topk"},
@@ -32,9 +34,14 @@ HELPERS = {
     "bench": {"attention", "runs"},
 }
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
-MODULES = sorted(path.stem for path in (ROOT / "bra").glob("*.py") if path.stem != "__init__")
+MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a package
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def files(module):
+    """The files of a module of `bra`: one, or those of a package."""
+    return sorted((ROOT / "bra" / module).glob("*.py")) or [ROOT / "bra" / f"{module}.py"]
 
 
 def imported(path):
@@ -57,8 +64,13 @@ def test_modules_import_only_what_they_may(module):
         allowed = set(STEPS[: STEPS.index(module)]) | {"arguments"}
     else:
         allowed = HELPERS[module]
-    too_many = imported(ROOT / "bra" / f"{module}.py") - allowed
+    too_many = set().union(*map(imported, files(module))) - allowed - {module}
     assert not too_many, f"{module} may not import {too_many}"
+
+
+def test_the_package_holds_every_folder():
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "bra").rglob("__init__.py")}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == packages
 
 
 def test_import_bra_loads_nothing_but_torch_einops_and_jaxtyping():
@@ -199,7 +211,16 @@ class TestNotebook:
         code = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
         assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
         assert not any(o.output_type == "error" for c in code for o in c.outputs)
-        assert not any(c.metadata.get("tags", []) == ["nbval-skip"] for c in code)
+
+    def test_every_output_is_compared_or_says_that_it_is_not(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type == "code" and "nbval-ignore-output" not in cell.metadata.get("tags", []):
+                assert "nbval" not in cell.source.lower(), "say it with a tag, which the reader of the file sees"
+                for output in cell.outputs:
+                    kinds = {"text/plain"} if output.output_type == "stream" else set(output.data)
+                    assert kinds & {"text/plain", "text/html", "text/markdown"}, f"nothing compared: {cell.source}"
+        used = {tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])}
+        assert used <= {"nbval-ignore-output", "exercise", "solution", "hide-input"}, "an unknown tag does nothing"
 
     def test_is_clean_and_small(self, path):
         notebook = nbformat.read(path, 4)
@@ -208,7 +229,11 @@ class TestNotebook:
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
-        assert all(set(c.metadata) <= {"tags"} for c in notebook.cells)
+        folded = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab
+        for cell in notebook.cells:
+            tags = cell.metadata.pop("tags", [])
+            assert cell.metadata == (folded if "solution" in tags else {}), cell.source
+            assert ("solution" in tags) == ("hide-input" in tags) == cell.source.startswith("# @title Solution")
         assert path.stat().st_size < 1_500_000
 
     def test_cells_are_short_and_end_without_a_semicolon(self, path):
@@ -232,6 +257,56 @@ class TestNotebook:
             if cell.cell_type == "markdown":
                 for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", cell.source):
                     assert (path.parent / link).exists(), link
+
+
+SECTIONS = [
+    r"# .*\?$", r"After this notebook you can", r"## A toy", r"## Break it", r"## On a photograph", r"## The same in `bra`",
+    r"## Paper, official code, ours", r"## Exercises", r"### 1\. Recall", r"### 2\. Implement", r"### 3\. Investigate",
+    r"## Recap", r"## References",
+]  # fmt: skip
+STEP_NOTEBOOKS = [path for path in NOTEBOOKS if int(path.stem[:2]) <= 7]
+
+
+@pytest.mark.parametrize("path", STEP_NOTEBOOKS, ids=lambda path: path.stem)
+class TestStepNotebook:
+    def test_has_its_sections_in_order(self, path):
+        cells = nbformat.read(path, 4).cells
+        assert 40 <= len(cells) <= 70, len(cells)
+        lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+        places = []
+        for section in SECTIONS:
+            found = [n for n, line in enumerate(lines) if re.match(rf"\**{section}", line)]
+            assert found, f"no line like {section}"
+            places.append(found[0])
+        assert places == sorted(places)
+
+    def test_begins_with_its_map(self, path):
+        first = next(cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        assert first.source.endswith(f'draw.bra_map("{path.stem[3:]}")')
+
+    def test_exercises_have_hints_a_check_and_solutions(self, path):
+        cells = nbformat.read(path, 4).cells
+        tagged = [tag for cell in cells for tag in cell.metadata.get("tags", []) if tag in ("exercise", "solution")]
+        assert tagged == ["exercise", "solution"] * 3
+        text = "".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        assert text.count("<summary>Hint 1</summary>") == text.count("<summary>Hint 2</summary>") == 3
+        asked, solved = (
+            [c for c in cells if tag in c.metadata.get("tags", []) and f"checks.{path.stem[3:]}(" in c.source]
+            for tag in ("exercise", "solution")
+        )
+        assert len(asked) == len(solved) == 1
+        assert asked[0].outputs[-1].data["text/plain"] == "Not yet. Your function returns nothing yet."
+        assert solved[0].outputs[-1].data["text/plain"].startswith("Right. ")
+        assert all("assert" in c.source for c in cells if "solution" in c.metadata.get("tags", []))
+
+    def test_shows_and_equals_the_function_of_the_package(self, path):
+        source = "".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        assert "inspect.getsource(" in source
+        assert "photograph(" in source
+
+    def test_where_the_issue_asks_for_it_a_figure_answers(self, path):
+        source = "".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        assert ("interact." in source) == (path.stem[:2] in ("02", "03", "04", "07"))
 
 
 def test_book_builds_and_needs_no_network(tmp_path):

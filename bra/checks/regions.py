@@ -54,7 +54,7 @@ def partition(cut: Answer) -> Verdict:
         return lambda x, grid: rearrange(x, f"{pattern} c", i=grid[0], j=grid[1])
 
     mistakes = [
-        Mistake("Your regions are horizontal strips: on the 4 x 4 map, row 0 of region 1 should start at column 2. "
+        Mistake("Your regions are horizontal strips: of a 4 x 8 map, row 0 of region 1 should start at column 4. "
                 "A reshape alone cannot cut squares.",
                 lambda x, grid: x.reshape(len(x), grid[0] * grid[1], -1, x.shape[-1])),
         Mistake("Your regions are numbered column by column. Region 1 lies to the right of region 0, not below it.",
@@ -70,7 +70,7 @@ def partition(cut: Answer) -> Verdict:
         Mistake("Regions and tokens are swapped: the axes are (b r t c).",
                 lambda x, grid: partition_regions(x, grid).transpose(1, 2)),
     ]  # fmt: skip
-    y, x = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
     inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 6, 12, 3), (3, 2))]
     return judge(cut, inputs, partition_regions, mistakes, "Your cut equals partition_regions on every map tried.")
 

@@ -26,7 +26,7 @@ def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str
     axes.set_title(title, fontsize=10)
 
 
-def outline_region(axes: Axes, region: int, grid: Grid, inset: float, label: str = "", **style) -> None:
+def outline_region(axes: Axes, region: int, grid: Grid, inset: int | float, label: str = "", **style) -> None:
     """Outline a region of the image on `axes`, `inset` pixels inside its border; a label stands in its lower corner."""
     h, w = axes.get_images()[0].get_size()
     height, width, (row, column) = h / grid[0], w / grid[1], divmod(region, grid[1])

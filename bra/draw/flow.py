@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from bra.draw.picture import BLACK, YELLOW, Picture
+from bra.draw.picture import BLACK, YELLOW, Picture, Point
 
 WIDTH, HEIGHT = 1.9, 0.8
 BOXES = {  # step: (x, y of its centre, what it does)
@@ -67,7 +67,7 @@ def data_flow(shapes: Mapping[str, str]) -> Picture:
     return Picture(figure, f"The data flow of one layer from top to bottom, with shapes. {told}.")
 
 
-def empty(figure: Figure, xlim: tuple[float, float], ylim: tuple[float, float]) -> Axes:
+def empty(figure: Figure, xlim: Point, ylim: Point) -> Axes:
     """Axes without axes."""
     axes = figure.subplots()
     axes.set(xlim=xlim, ylim=ylim, aspect="equal")
@@ -100,7 +100,7 @@ def frame(axes: Axes, label: str, margin: float, lit: bool) -> None:
     axes.text(left + 0.1, low + 0.05, label, fontsize=8, va="bottom", weight="bold" if lit else "normal")
 
 
-def join(axes: Axes, start: tuple[float, float], end: tuple[float, float], label: str, style: str = "-") -> None:
+def join(axes: Axes, start: Point, end: Point, label: str, style: str = "-") -> None:
     """An arrow from one box to the next, to the right or down."""
     if start[0] == end[0]:
         arrow(axes, (start[0], start[1] - HEIGHT / 2), (end[0], end[1] + HEIGHT / 2), style)
@@ -110,13 +110,13 @@ def join(axes: Axes, start: tuple[float, float], end: tuple[float, float], label
         axes.text((start[0] + end[0]) / 2, start[1] + 0.05, label, ha="center", va="bottom", fontsize=8)
 
 
-def path(axes: Axes, points: list[tuple[float, float]], label: str = "", at: tuple[float, float] = (0, 0)) -> None:
+def path(axes: Axes, points: list[Point], label: str = "", at: Point = (0, 0)) -> None:
     """A line along points, an arrow at its end; its label stands above `at`."""
     axes.plot(*zip(*points[:-1], strict=True), color=BLACK, linewidth=1, zorder=1)
     arrow(axes, points[-2], points[-1])
     axes.text(*at, label, ha="center", va="bottom", fontsize=8)
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], style: str = "-") -> None:
+def arrow(axes: Axes, start: Point, end: Point, style: str = "-") -> None:
     """One straight arrow."""
     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "linestyle": style, "shrinkA": 0, "shrinkB": 0})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from bra.draw.picture import BLACK, BLUE, LINES, SKY, VERMILION, Picture
+from bra.draw.picture import BLACK, BLUE, LINES, SKY, VERMILION, Picture, Point
 
 
 def training_curves(metrics: Sequence[dict]) -> Picture:
@@ -66,12 +66,12 @@ def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
 
 
 def curves(
-    x: Sequence[float],
-    lines: Mapping[str, Sequence[float]],
+    x: Sequence[int | float],
+    lines: Mapping[str, Sequence[int | float]],
     labels: tuple[str, str],
     title: str = "",
     log: str = "",
-    marks: Mapping[str, tuple[float, float]] | None = None,
+    marks: Mapping[str, Point] | None = None,
 ) -> Picture:
     """Named curves over x; labels name the axes; log = "x", "y" or "xy" makes them logarithmic; marks name points."""
     figure = Figure(figsize=(7, 3.4), layout="constrained")

@@ -1,0 +1,327 @@
+# ruff: noqa: E501 - a table of wrong answers reads better wide
+"""Every check accepts a right answer, and says of named wrong ones what is wrong with them.
+
+The wrong answers are written as a reader would write them, not as `bra.checks` recognises them.
+"""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+
+from bra import checks
+
+# --- right answers -----------------------------------------------------------------------------------------------
+
+
+def windows(grid, side):
+    rows = []
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            top, left = i // side * side, j // side * side
+            rows.append([(top + y) * grid[1] + left + x for y in range(side) for x in range(side)])
+    return torch.tensor(rows)
+
+
+def cut(x, grid):
+    b, h, w, c = x.shape
+    u, v = h // grid[0], w // grid[1]
+    pieces = [x[:, i * u : (i + 1) * u, j * v : (j + 1) * v] for i in range(grid[0]) for j in range(grid[1])]
+    return torch.stack([piece.reshape(b, u * v, c) for piece in pieces], dim=1)
+
+
+def masked_means(regions, valid):
+    real = valid[None, :, :, None]
+    return torch.where(real, regions, 0.0).sum(dim=2) / real.sum(dim=2).clamp(min=1)
+
+
+def stable_top_k(affinity, k):
+    return torch.sort(-affinity, dim=-1, stable=True).indices[..., :k]
+
+
+def gather_backward(grad, index):
+    (b, r, k), c = index.shape, grad.shape[-1]
+    t = grad.shape[2] // k
+    out = torch.zeros(b, r, t, c)
+    for n in range(b):
+        for i in range(r):
+            for rank in range(k):
+                out[n, index[n, i, rank]] += grad[n, i, rank * t : (rank + 1) * t]
+    return out
+
+
+def attend_by_hand(q, keys, values, heads):
+    d = q.shape[-1] // heads
+    parts = []
+    for m in range(heads):
+        part = slice(m * d, (m + 1) * d)
+        scores = torch.einsum("brtd,brnd->brtn", q[..., part], keys[..., part]) / math.sqrt(d)
+        parts.append(scores.softmax(dim=-1) @ values[..., part])
+    return torch.cat(parts, dim=-1)
+
+
+def depthwise(v, weight, bias):
+    h, w, half = v.shape[1], v.shape[2], weight.shape[1] // 2
+    wide = F.pad(v, (0, 0, half, half, half, half))
+    out = bias.expand_as(v).clone()
+    for dy in range(weight.shape[1]):
+        for dx in range(weight.shape[2]):
+            out += weight[:, dy, dx] * wide[:, dy : dy + h, dx : dx + w]
+    return out
+
+
+def empty_file(x, weights, heads, grid, k, *, parts="qkv", largest=True, scale=None, local="v", late=False, out=True):
+    """The right layer; each keyword makes one mistake."""
+    b, h, w, c = x.shape
+    u, v = h // grid[0], w // grid[1]
+    projected = x @ weights["qkv.weight"].T + weights["qkv.bias"]
+    q, key, value = (projected[..., c * i : c * (i + 1)] for i in (parts.index(p) for p in "qkv"))
+    source = {"v": value, "x": x}.get(local)
+    if source is not None:
+        filters = weights["lce.conv.weight"], weights["lce.conv.bias"]
+        nearby = F.conv2d(source.permute(0, 3, 1, 2), *filters, padding=2, groups=c).permute(0, 2, 3, 1)
+    split = "b (i u) (j v) (m d) -> b (i j) m (u v) d"
+    q, key, value = (rearrange(y, split, i=grid[0], j=grid[1], m=heads) for y in (q, key, value))
+    means = [rearrange(y, "b r m t d -> b r t (m d)").mean(dim=2) for y in (q, key)]
+    index = (means[0] @ means[1].transpose(1, 2)).topk(k, largest=largest).indices
+    result = torch.zeros_like(q)
+    for n in range(b):
+        for r in range(grid[0] * grid[1]):
+            near, far = (torch.cat([y[n, j] for j in index[n, r]], dim=1) for y in (key, value))
+            scores = q[n, r] @ near.transpose(-2, -1) * (c**-0.5 if scale is None else scale)
+            result[n, r] = scores.softmax(dim=-1) @ far
+    result = rearrange(result, "b (i j) m (u v) d -> b (i u) (j v) (m d)", i=grid[0], u=u, v=v)
+    if source is not None and not late:
+        result = result + nearby
+    if out:
+        result = result @ weights["out.weight"].T + weights["out.bias"]
+    return result + nearby if late else result
+
+
+RIGHT = {
+    "patterns": windows,
+    "partition": cut,
+    "adjacency": masked_means,
+    "topk": stable_top_k,
+    "gather": gather_backward,
+    "attention": attend_by_hand,
+    "lce": depthwise,
+    "layer": empty_file,
+}
+
+# --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
+
+
+def window_strips(grid, side):
+    r, size = grid[0] * grid[1], side * side
+    return torch.arange(r).reshape(-1, size).repeat_interleave(size, dim=0)
+
+
+def window_from_itself(grid, side):
+    return torch.tensor(
+        [[i + y * grid[1] + x for y in range(side) for x in range(side)] for i in range(math.prod(grid))]
+    )
+
+
+def window_of_wrong_rows(grid, side):
+    rows = []
+    for i in range(grid[0] * grid[1]):
+        row, column = i // grid[0], i % grid[0]  # should be grid[1]
+        mates = [
+            j
+            for j in range(grid[0] * grid[1])
+            if (j // grid[0] // side, j % grid[0] // side) == (row // side, column // side)
+        ]
+        rows.append(mates)
+    return torch.tensor(rows) if len({len(row) for row in rows}) == 1 else torch.zeros(1)
+
+
+def keep_last(grad, index):
+    (b, r, k), out = index.shape, torch.zeros(len(grad), index.shape[1], grad.shape[2] // index.shape[2], grad.shape[3])
+    t = grad.shape[2] // k
+    for n in range(b):
+        for i in range(r):
+            for rank in range(k):
+                out[n, index[n, i, rank]] = grad[n, i, rank * t : (rank + 1) * t]
+    return out
+
+
+def forget_batch(grad, index):
+    k, c = index.shape[2], grad.shape[3]
+    t = grad.shape[2] // k
+    out = torch.zeros(index.shape[0] * index.shape[1], t, c)
+    out.index_add_(0, index.reshape(-1), grad.reshape(-1, t, c))
+    return out.reshape(*index.shape[:2], t, c)
+
+
+def divide_by_readers(grad, index):
+    count = torch.zeros(index.shape[:2]).scatter_add(1, index.flatten(1), torch.ones(index.flatten(1).shape))
+    return gather_backward(grad, index) / count.clamp(min=1)[:, :, None, None]
+
+
+def heads_first_einsum(q, keys, values, heads, scale=True, dim=-1):
+    q, keys, values = (x.unflatten(-1, (heads, -1)) for x in (q, keys, values))
+    scores = torch.einsum("brtmd,brnmd->brmtn", q, keys)
+    scores = scores / math.sqrt(q.shape[-1]) if scale else scores
+    return torch.einsum("brmtn,brnmd->brtmd", scores.softmax(dim), values).flatten(-2)
+
+
+def interleaved_heads(q, keys, values, heads):
+    q, keys, values = (x.unflatten(-1, (-1, heads)).transpose(-1, -2).flatten(-2) for x in (q, keys, values))
+    return attend_by_hand(q, keys, values, heads).unflatten(-1, (heads, -1)).transpose(-1, -2).flatten(-2)
+
+
+def rolled(v, weight, bias):
+    half, out = weight.shape[1] // 2, bias.expand_as(v).clone()
+    for dy in range(weight.shape[1]):
+        for dx in range(weight.shape[2]):
+            out = out + weight[:, dy, dx] * v.roll((half - dy, half - dx), dims=(1, 2))
+    return out
+
+
+def off_by_one(v, weight, bias):
+    h, w, half = v.shape[1], v.shape[2], weight.shape[1] // 2
+    wide = F.pad(v, (0, 0, half, half + 1, half, half + 1))
+    out = bias.expand_as(v).clone()
+    for dy in range(weight.shape[1]):
+        for dx in range(weight.shape[2]):
+            out += weight[:, dy, dx] * wide[:, dy + 1 : dy + 1 + h, dx + 1 : dx + 1 + w]
+    return out
+
+
+def by_layer(**mistake):
+    return lambda *given: empty_file(*given, **mistake)
+
+
+WRONG = [
+    ("patterns", "runs of consecutive regions", window_strips, "consecutive regions"),
+    ("patterns", "window starts at itself", window_from_itself, "starts at the region itself"),
+    ("patterns", "everybody reads the first window", lambda g, s: windows(g, s)[0].repeat(math.prod(g), 1), "window of region 0"),
+    ("patterns", "one row a window", lambda g, s: windows(g, s)[torch.unique(windows(g, s)[:, 0])], "one for each region"),
+    ("patterns", "off by one", lambda g, s: windows(g, s) + 1, "count regions from 1"),
+    ("patterns", "swapped axes in the window", lambda g, s: rearrange(windows(g, s), "r (a b) -> r (b a)", a=s), "another order"),
+    ("patterns", "rows for columns", window_of_wrong_rows, "mixed up"),
+    ("partition", "strips", lambda x, g: x.view(x.shape[0], g[0] * g[1], -1, x.shape[3]), "start at column 4"),
+    ("partition", "regions by columns", lambda x, g: torch.cat([cut(x, g)[:, j :: g[1]] for j in range(g[1])], dim=1), "numbered column by column"),
+    ("partition", "tokens by columns", lambda x, g: rearrange(cut(x, g), "b r (u v) c -> b r (v u) c", u=x.shape[1] // g[0]), "run column by column"),
+    ("partition", "scattered", lambda x, g: x.unflatten(1, (-1, g[0])).unflatten(3, (-1, g[1])).permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(1, 2), "all over the map"),
+    ("partition", "grid swapped", lambda x, g: cut(x, (g[1], g[0])), "swapped"),
+    ("partition", "shared across the batch", lambda x, g: cut(x[:1].repeat(len(x), 1, 1, 1), g), "of the first"),
+    ("partition", "axes swapped", lambda x, g: cut(x, g).permute(0, 2, 1, 3), "(b r t c)"),
+    ("adjacency", "mask ignored", lambda x, valid: x.mean(2), "Padded tokens count"),
+    ("adjacency", "divided by all tokens", lambda x, valid: (x * valid[..., None]).mean(2), "divide by all tokens"),
+    ("adjacency", "divided by one count", lambda x, valid: (x * valid[..., None]).sum(2) / (valid.sum() / len(valid)), "by the same number"),
+    ("adjacency", "sum", lambda x, valid: torch.einsum("brtc,rt->brc", x, valid.float()), "sum of the real tokens"),
+    ("adjacency", "empty region", lambda x, valid: torch.stack([x[:, i, valid[i]].mean(1) for i in range(len(valid))], 1), "NaN"),
+    ("adjacency", "mask inverted", lambda x, valid: masked_means(x, valid.logical_not()), "True means real"),
+    ("adjacency", "maximum", lambda x, valid: torch.where(valid[..., None], x, -math.inf).max(2).values, "maximum"),
+    ("topk", "sorting by smallest", lambda a, k: a.topk(k, largest=False).indices, "smallest"),
+    ("topk", "worst first", lambda a, k: a.argsort(-1)[..., -k:], "worst of them first"),
+    ("topk", "sorted by number", lambda a, k: a.topk(k).indices.sort(-1).values, "by their number"),
+    ("topk", "columns instead of rows", lambda a, k: a.topk(k, dim=1).indices.transpose(1, 2), "sort columns"),
+    ("topk", "sharing across the batch", lambda a, k: stable_top_k(a[0], k).repeat(len(a), 1, 1), "routes of the first"),
+    ("topk", "mean over the batch", lambda a, k: stable_top_k(a.mean(0), k).repeat(len(a), 1, 1), "average the affinity"),
+    ("topk", "one choice for all regions", lambda a, k: stable_top_k(a.mean(1), k)[:, None].repeat(1, a.shape[1], 1), "All regions read the same"),
+    ("topk", "never itself", lambda a, k: stable_top_k(a - 1e9 * torch.eye(a.shape[-1]), k), "forbid"),
+    ("topk", "values", lambda a, k: a.topk(k)[0], "You return affinities"),
+    ("topk", "ties from above", lambda a, k: a.shape[2] - 1 - stable_top_k(a.flip(2), k), "higher region first"),
+    ("gather", "overwriting", keep_last, "only the last"),
+    ("gather", "averaging", divide_by_readers, "average over the readers"),
+    ("gather", "batch offset missing", forget_batch, "first image"),
+    ("gather", "back to the reader", lambda g, i: sum(g.chunk(i.shape[2], dim=2)), "that reads"),
+    ("gather", "tokens before ranks", lambda g, i: gather_backward(rearrange(g, "b r (t k) c -> b r (k t) c", k=i.shape[2]), i), "(t k)"),
+    ("attention", "missing scale", lambda *a: heads_first_einsum(*a, scale=False), "scale is missing"),
+    ("attention", "scale of all channels", lambda q, *a: heads_first_einsum(q / math.sqrt(a[-1]), *a), "all channels"),
+    ("attention", "scale upside down", lambda q, *a: heads_first_einsum(q * (q.shape[-1] / a[-1]), *a), "multiply by the root"),
+    ("attention", "softmax over queries", lambda *a: heads_first_einsum(*a, dim=-2), "over the queries"),
+    ("attention", "softmax over heads", lambda *a: heads_first_einsum(*a, dim=2), "over the heads"),
+    ("attention", "interleaved heads", interleaved_heads, "(m d), not (d m)"),
+    ("attention", "heads merged the other way", lambda q, *a: heads_first_einsum(q, *a).unflatten(-1, (a[-1], -1)).transpose(-1, -2).flatten(-2), "another order"),
+    ("attention", "one head", lambda q, k, v, heads: F.scaled_dot_product_attention(q, k, v), "one head"),
+    ("attention", "values forgotten", lambda q, k, v, heads: attend_by_hand(q, k, k, heads), "add up keys"),
+    ("lce", "bias missing", lambda v, w, b: depthwise(v, w, torch.zeros_like(b)), "bias is missing"),
+    ("lce", "convolution, not correlation", lambda v, w, b: depthwise(v, w.rot90(2, (1, 2)), b), "180 degrees"),
+    ("lce", "filter transposed", lambda v, w, b: depthwise(v, w.mT, b), "swapped"),
+    ("lce", "one filter for all channels", lambda v, w, b: depthwise(v, w[[0] * len(w)], b), "filter of channel 0"),
+    ("lce", "wraps around", rolled, "wraps around"),
+    ("lce", "border repeated", lambda v, w, b: F.conv2d(F.pad(v.permute(0, 3, 1, 2), [w.shape[1] // 2] * 4, mode="replicate"), w[:, None], b, groups=len(w)).permute(0, 2, 3, 1), "last row and column"),
+    ("lce", "off by one", off_by_one, "off by one"),
+    ("layer", "no LCE", by_layer(local="none"), "LCE is missing"),
+    ("layer", "LCE of x", by_layer(local="x"), "filters x"),
+    ("layer", "LCE after the projection", by_layer(late=True), "after `out`"),
+    ("layer", "no output projection", by_layer(out=False), "projection `out` is missing"),
+    ("layer", "q and k swapped", by_layer(parts="kqv"), "Queries and keys"),
+    ("layer", "scale of a head", lambda x, w, m, *a: empty_file(x, w, m, *a, scale=(x.shape[-1] // m) ** -0.5), "channels of a head"),
+    ("layer", "smallest affinity", by_layer(largest=False), "smallest affinity"),
+    ("layer", "k ignored", lambda x, w, m, grid, k: empty_file(x, w, m, grid, grid[0] * grid[1]), "k is not used"),
+    ("layer", "shared across the batch", lambda x, *a: empty_file(x, *a)[[0, 0]], "first image's output"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_answer_passes(name):
+    verdict = getattr(checks, name)(RIGHT[name])
+    assert verdict, verdict
+    assert repr(verdict).startswith("Right. ")
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer", "says"), WRONG, ids=[f"{w[0]}: {w[1]}" for w in WRONG])
+def test_a_wrong_answer_gets_its_diagnosis(name, mistake, answer, says):
+    verdict = getattr(checks, name)(answer)
+    assert not verdict, mistake
+    assert says in verdict.text
+    assert repr(verdict).startswith("Not yet. ")
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_at_least_four_mistakes_are_named_for_each_check(name):
+    assert len({says for check, _, _, says in WRONG if check == name}) >= 4
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_what_is_not_yet_an_answer_is_told_so(name):
+    check = getattr(checks, name)
+    assert "returns nothing" in check(lambda *given: None).text
+    assert "returns nothing" in check(lambda *given: ...).text
+    assert "a list" in check(lambda *given: [1]).text
+    assert "raised ZeroDivisionError" in check(lambda *given: 1 / 0).text
+    assert "Its shape is (7,)" in check(lambda *given: torch.zeros(7)).text
+    assert "NaN" in check(lambda *given: RIGHT[name](*given) * math.nan).text or name in ("patterns", "topk")
+
+
+@pytest.mark.parametrize("name", set(RIGHT) - {"patterns"})
+def test_an_answer_may_not_change_its_input(name):
+    def destroy(*given):
+        result = RIGHT[name](*given)
+        given[0].zero_()
+        return result
+
+    assert "changes its input" in getattr(checks, name)(destroy).text
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_an_unknown_mistake_is_located(name):
+    def one_off(*given):
+        result = RIGHT[name](*given).clone()
+        result.view(-1)[-1] += 1
+        return result
+
+    text = getattr(checks, name)(one_off).text
+    assert "1 of " in text and "must be" in text, text
+
+
+def test_a_verdict_can_grade():
+    with pytest.raises(AssertionError):
+        assert checks.topk(lambda affinity, k: ...)
+    assert isinstance(checks.topk(stable_top_k), tuple)
+
+
+def test_no_two_mistakes_are_told_the_same():
+    texts = [getattr(checks, name)(answer).text for name, _, answer, _ in WRONG]
+    assert len(set(texts)) == len(WRONG)
+
+
+def test_another_integer_type_is_as_good():
+    assert checks.patterns(lambda grid, side: windows(grid, side).int())

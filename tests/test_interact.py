@@ -1,0 +1,62 @@
+import pytest
+import torch
+from ipywidgets import IntSlider, ToggleButton
+
+from bra import draw, interact
+
+
+def widgets(root, kind):
+    """All widgets of a kind under `root`."""
+    found = [root] if isinstance(root, kind) else []
+    return found + [w for child in getattr(root, "children", ()) for w in widgets(child, kind)]
+
+
+@pytest.fixture
+def asked():
+    """What the figure was asked to show, call by call, and the function that shows it."""
+    calls = []
+
+    def show(*region, **values):
+        calls.append((*region, values))
+        return draw.token_rows(torch.zeros(1, 1), torch.zeros(1, 1).long(), ["<&>"], f"{region} {values}")
+
+    return calls, show
+
+
+def test_a_button_chooses_one_region_and_redraws_once(asked):
+    calls, show = asked
+    figure = interact.choose_region(show, (2, 3), 4, k=(1, 5, 2))
+    buttons = widgets(figure, ToggleButton)
+    assert [b.description for b in buttons] == list("012345")
+    assert [b.value for b in buttons].index(True) == 4
+    buttons[1].value = True
+    assert [i for i, b in enumerate(buttons) if b.value] == [1]
+    assert calls == [(4, {"k": 2}), (1, {"k": 2})]
+
+
+def test_the_chosen_region_cannot_be_unchosen(asked):
+    calls, show = asked
+    buttons = widgets(interact.choose_region(show, (2, 3), 4), ToggleButton)
+    buttons[4].value = False
+    assert buttons[4].value
+    assert len(calls) == 1
+
+
+def test_a_slider_redraws_within_its_limits(asked):
+    calls, show = asked
+    (slider,) = widgets(interact.move_sliders(show, k=(1, 5, 2)), IntSlider)
+    slider.value = 9
+    assert (slider.min, slider.max, slider.value) == (1, 5, 5)
+    assert calls == [({"k": 2},), ({"k": 5},)]
+
+
+def test_the_picture_keeps_its_alternative_text_and_escapes_it(asked):
+    _, show = asked
+    view = interact.as_html(show(0))
+    assert view.startswith("<img ") and 'alt="(0,) {}. &lt;&amp;&gt;: 0."' in view
+
+
+def test_the_text_of_a_widget_has_no_address(asked):
+    _, show = asked
+    text = repr(interact.choose_region(show, (1, 2), 0, k=(1, 2, 1)))
+    assert text.startswith("Interactive figure: choose a region, move k. ") and "0x" not in text
