@@ -206,6 +206,8 @@ WRONG = [
     ("partition", "strips", lambda x, g: x.view(x.shape[0], g[0] * g[1], -1, x.shape[3]), "start at column 4"),
     ("partition", "regions by columns", lambda x, g: torch.cat([cut(x, g)[:, j :: g[1]] for j in range(g[1])], dim=1), "numbered column by column"),
     ("partition", "tokens by columns", lambda x, g: rearrange(cut(x, g), "b r (u v) c -> b r (v u) c", u=x.shape[1] // g[0]), "run column by column"),
+    ("partition", "split in the wrong order", lambda x, g: x.reshape(len(x), *g, x.shape[1] // g[0], x.shape[2] // g[1], x.shape[3]).permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2), "First split h"),
+    ("partition", "both by columns", lambda x, g: torch.cat([rearrange(cut(x, g), "b r (u v) c -> b r (v u) c", u=x.shape[1] // g[0])[:, j :: g[1]] for j in range(g[1])], dim=1), "Both of your orders"),
     ("partition", "scattered", lambda x, g: x.unflatten(1, (-1, g[0])).unflatten(3, (-1, g[1])).permute(0, 2, 4, 1, 3, 5).flatten(3, 4).flatten(1, 2), "all over the map"),
     ("partition", "grid swapped", lambda x, g: cut(x, (g[1], g[0])), "swapped"),
     ("partition", "shared across the batch", lambda x, g: cut(x[:1].repeat(len(x), 1, 1, 1), g), "of the first"),

@@ -47,7 +47,7 @@ def judge(
         try:
             found = function(*copies)
         except Exception as error:  # whatever goes wrong in the reader's code is for her to read
-            return Verdict(False, f"Your function raised {type(error).__name__}: {error}")
+            return Verdict(False, f"Your function raised {type(error).__name__}: {error} ({tried(arguments)})")
         if found is None or found is ...:
             return Verdict(False, "Your function returns nothing yet.")
         if not isinstance(found, Tensor):
@@ -73,14 +73,23 @@ def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequen
         if same(found, mistake.answer(*arguments)):
             return mistake.says
     if found.shape != expected.shape:
-        return f"Its shape is {tuple(found.shape)}, but must be {tuple(expected.shape)}."
+        return f"Its shape is {tuple(found.shape)}, but must be {tuple(expected.shape)} ({tried(arguments)})."
     if found.is_floating_point() != expected.is_floating_point():
         return f"Its entries are {found.dtype}, but must be {expected.dtype}."
     if found.isnan().any():
-        return "It holds NaN."
+        return f"It holds NaN ({tried(arguments)})."
     wrong = ~torch.isclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5)
     at = tuple(wrong.nonzero()[0].tolist())
     return (
-        f"{int(wrong.sum())} of {wrong.numel()} entries are wrong. "
+        f"{int(wrong.sum())} of {wrong.numel()} entries are wrong ({tried(arguments)}). "
         f"The first is at {list(at)}: {found[at].item():g}, but it must be {expected[at].item():g}."
     )
+
+
+def tried(arguments: tuple) -> str:
+    """What the function was given: shapes of tensors, plain values; names of weights."""
+    words = [
+        f"a tensor {tuple(a.shape)}" if isinstance(a, Tensor) else "weights" if isinstance(a, dict) else str(a)
+        for a in arguments
+    ]
+    return f"given {', '.join(words)}"

@@ -43,7 +43,7 @@ def patterns(windows: Answer) -> Verdict:
         Mistake("Rows and columns are mixed up: region i lies in row i // columns and column i % columns.",
                 lambda grid, side: table(grid, side, columns=grid[0])),
     ]  # fmt: skip
-    inputs = [((4, 4), 2), ((4, 8), 2), ((6, 3), 3)]
+    inputs = [((4, 4), 2), ((4, 8), 2), ((6, 9), 3)]
     return judge(windows, inputs, table, mistakes, "Every region reads its own window.")
 
 
@@ -61,6 +61,11 @@ def partition(cut: Answer) -> Verdict:
                 as_if("b (i u) (j v) c -> b (j i) (u v)")),
         Mistake("Inside a region your tokens run column by column. Token 1 lies to the right of token 0.",
                 as_if("b (i u) (j v) c -> b (i j) (v u)")),
+        Mistake("You split the map into (rows, columns, u, v). First split h into (rows, u), then w into (columns, v).",
+                lambda x, grid: rearrange(x.reshape(len(x), *grid, x.shape[1] // grid[0], -1, x.shape[3]),
+                                          "b i x y v c -> b (i y) (x v) c")),
+        Mistake("Both of your orders run column by column: regions over the map, and tokens inside their region.",
+                as_if("b (i u) (j v) c -> b (j i) (v u)")),
         Mistake("Your regions hold tokens from all over the map, not neighbours: split h into (rows, u), rows first.",
                 as_if("b (u i) (v j) c -> b (i j) (u v)")),
         Mistake("Rows and columns of the grid are swapped: grid[0] counts the regions from top to bottom.",
@@ -71,7 +76,7 @@ def partition(cut: Answer) -> Verdict:
                 lambda x, grid: partition_regions(x, grid).transpose(1, 2)),
     ]  # fmt: skip
     y, x = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
-    inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 6, 12, 3), (3, 2))]
+    inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 24, 36, 5), (3, 4))]
     return judge(cut, inputs, partition_regions, mistakes, "Your cut equals partition_regions on every map tried.")
 
 
@@ -96,8 +101,8 @@ def adjacency(masked_means: Answer) -> Verdict:
         Mistake("That is the maximum, not the mean.",
                 lambda regions, valid: regions.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=2)),
     ]  # fmt: skip
-    valid = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]]).bool()
-    inputs = [(numbers(2, 3, 3, 5), valid), (numbers(2, 4, 3, 2), torch.cat([valid, valid[:1] & False]))]
+    valid = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
+    inputs = [(numbers(2, 5, 3, 4), valid), (numbers(2, 6, 3, 4), torch.cat([valid, valid[:1] & False]))]
     praise = "Only real tokens count, and a region without any gets zeros."
     return judge(masked_means, inputs, region_means, mistakes, praise)
 

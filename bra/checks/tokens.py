@@ -47,10 +47,7 @@ def gather(gather_backward: Answer) -> Verdict:
         Mistake("You take the gathered axis as (t k). It is (k t): all tokens of the first region come first.",
                 token_major),
     ]  # fmt: skip
-    inputs = [
-        (numbers(2, 4, 2 * 3, 5), numbers(2, 4, 4, seed=1).topk(2).indices),
-        (numbers(3, 6, 3 * 6, 2), numbers(3, 6, 6, seed=2).topk(3).indices),
-    ]
+    inputs = [(numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices)]
     return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
 
 
@@ -85,7 +82,7 @@ def attention(attend_by_hand: Answer) -> Verdict:
     ]  # fmt: skip
     inputs = [
         (numbers(1, 1, 2, 8), numbers(1, 1, 3, 8, seed=1), numbers(1, 1, 3, 8, seed=2), 2),
-        (numbers(2, 3, 5, 6), numbers(2, 3, 4, 6, seed=1), numbers(2, 3, 4, 6, seed=2), 3),
+        (numbers(2, 3, 5, 28), numbers(2, 3, 6, 28, seed=1), numbers(2, 3, 6, 28, seed=2), 4),
     ]
     return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.")
 
@@ -182,7 +179,7 @@ def layer(empty_file: Answer) -> Verdict:
         Mistake("Every image of the batch uses the first image's output.",
                 lambda x, *rest: output(x, *rest)[:1].expand_as(x)),
     ]  # fmt: skip
-    inputs = [example((4, 4, 4), 2, (2, 2), 1), example((6, 8, 6), 3, (3, 2), 2)]
+    inputs = [example((4, 4, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 6)]
     return judge(empty_file, inputs, output, mistakes, "Your layer gives what bra's layer gives. You have written BRA.")
 
 

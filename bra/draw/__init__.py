@@ -4,7 +4,17 @@ Every function returns a `Picture`: the figure, and a sentence or two that say w
 does not see it.
 """
 
-from bra.draw.boards import boards, heat_maps, outline_region, patches, photos, region_tables, routed_boards, show_image
+from bra.draw.boards import (
+    boards,
+    heat_maps,
+    outline_region,
+    patches,
+    photos,
+    region_tables,
+    routed_boards,
+    routed_photos,
+    show_image,
+)
 from bra.draw.flow import bra_map, data_flow
 from bra.draw.picture import Picture
 from bra.draw.plots import curves, router_comparison, training_curves
@@ -23,6 +33,7 @@ __all__ = [
     "photos",
     "region_tables",
     "routed_boards",
+    "routed_photos",
     "router_comparison",
     "show_image",
     "token_grids",

@@ -14,6 +14,11 @@ from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture
 from bra.partition import partition_regions
 from bra.patterns import Grid
 
+RIM = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
+ASKS = {"edgecolor": "white", "linestyle": ":", "linewidth": 3}
+READS = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": RIM}
+SHOULD = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": RIM}
+
 
 def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str) -> None:
     """One image, -1 black to 1 bright, under its region grid."""
@@ -54,10 +59,6 @@ def routed_boards(
     titles: Sequence[str],
 ) -> Picture:
     """Boards, on each the query's region, the regions that it reads by rank, and the region that it should read."""
-    rim = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
-    asks = {"edgecolor": "white", "linestyle": ":", "linewidth": 3}
-    reads = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": rim}
-    should = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": rim}
     figure = Figure(figsize=(3 * len(images), 3.7), layout="constrained")
     told, hits = [], 0
     for board, axes in enumerate(np.atleast_1d(figure.subplots(1, len(images)))):
@@ -65,12 +66,12 @@ def routed_boards(
         asking, answer = int(query[board]), int(target[board])
         read = index[board, asking].tolist()
         for rank, region in enumerate(read, start=1):
-            outline_region(axes, region, grid, 0.9, str(rank), **reads)
-        outline_region(axes, answer, grid, 0.1, **should)
-        outline_region(axes, asking, grid, 0.1, **asks)
+            outline_region(axes, region, grid, 0.9, str(rank), **READS)
+        outline_region(axes, answer, grid, 0.1, **SHOULD)
+        outline_region(axes, asking, grid, 0.1, **ASKS)
         told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
         hits += answer in read
-    keys = {"the query's region": asks, "reads, by rank": reads, "should read": should}
+    keys = {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD}
     handles = [Rectangle((0, 0), 1, 1, facecolor=BLACK, **style) for style in keys.values()]
     place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "handleheight": 1.6}
     figure.legend(handles, keys, **place)
@@ -103,6 +104,21 @@ def photos(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid
     for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
         show_image(axes, image, grid, title)
     return Picture(figure, f"{len(images)} images on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
+
+
+def routed_photos(
+    image: Float[Tensor, "3 h w"], index: Int[Tensor, "n r k"], grid: Grid, query: int, titles: Sequence[str]
+) -> Picture:
+    """The same image once for each of n routings: the query's region dotted, the regions that it reads by rank."""
+    figure = Figure(figsize=(4.4 * len(index), 3.3), layout="constrained")
+    told = []
+    for axes, read, title in zip(np.atleast_1d(figure.subplots(1, len(index))), index[:, query], titles, strict=True):
+        show_image(axes, image, grid, title)
+        for rank, region in enumerate(read.tolist(), start=1):
+            outline_region(axes, region, grid, 5, str(rank), **READS)
+        outline_region(axes, query, grid, 0, **ASKS)
+        told.append(f"{title}: {', '.join(map(str, read.tolist()))}")
+    return Picture(figure, f"An image on a {grid[0]} x {grid[1]} grid; region {query} reads: {'; '.join(told)}.")
 
 
 def heat_maps(

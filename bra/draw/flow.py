@@ -28,21 +28,23 @@ FRAMES = {"layer": "07 layer", "biformer": "08 biformer: many layers", "train": 
 def bra_map(step: str) -> Picture:
     """The map that heads every notebook, with one step lit."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = empty(figure, (-0.9, 12.8), (-1.45, 5.1))
+    axes = empty(figure, (-1.6, 13.6), (-1.45, 5.1))
     for number, (name, label) in enumerate(FRAMES.items()):
         frame(axes, label, 0.3 * number, lit=name == step)
     for name, (x, y, label) in BOXES.items():
         box(axes, x, y, label, lit=name == step, dashed=name == "patterns")
     for source, target, label in ARROWS:
         join(axes, BOXES[source][:2], BOXES[target][:2], label, ":" if label == "instead" else "-")
-    axes.text(-0.05, 1.2, "tokens", ha="right", va="center", fontsize=9)
-    arrow(axes, (0.05, 1.2), (1.05, 1.2))
+    axes.text(-0.75, 1.2, "tokens", ha="right", va="center", fontsize=9)
+    arrow(axes, (-0.7, 1.2), (1.05, 1.2))
+    axes.text(0.1, 1.25, "to q, k, v", va="bottom", fontsize=8)
     path(axes, [(2.0, 1.6), (2.0, 2.5), (3.35, 2.5)], "means of\nq and k", (2.65, 2.55))
     path(axes, [(2.0, 0.8), (2.0, 0.0), (6.25, 0.0)], "values", (4.5, 0.05))
     axes.text(11.3, 1.2, "+", ha="center", va="center", fontsize=16)
     arrow(axes, (10.75, 1.2), (11.15, 1.2))
     path(axes, [(8.15, 0.0), (11.3, 0.0), (11.3, 1.0)])
-    arrow(axes, (11.45, 1.2), (12.6, 1.2))
+    arrow(axes, (11.45, 1.2), (13.3, 1.2))
+    axes.text(12.35, 1.25, "merge,\nproject", ha="center", va="bottom", fontsize=8)
     lit = FRAMES.get(step) or BOXES[step][2].replace("\n", ": ")
     return Picture(
         figure,
@@ -90,7 +92,7 @@ def box(axes: Axes, x: float, y: float, label: str, lit: bool, dashed: bool = Fa
 def frame(axes: Axes, label: str, margin: float, lit: bool) -> None:
     """A frame around all steps, with its name at the foot."""
     style = {"facecolor": YELLOW if lit else "none", "alpha": 0.35 if lit else 1, "linewidth": 3 if lit else 1}
-    left, low, right, top = 0.75 - margin, -0.75 - margin, 11.65 + margin, 4.45 + margin
+    left, low, right, top = 0.05 - margin, -0.75 - margin, 12.8 + margin, 4.45 + margin
     corner = (left, low)
     axes.add_patch(
         FancyBboxPatch(

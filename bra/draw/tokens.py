@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bra.draw.picture import BLACK, BLUE, GREEN, HEAT, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture
 
-TINTS = (SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, BLUE)  # by region, weakly; its number stands beside it
+# by region: colour and strength, so that neighbours differ in greyscale too; the region's number stands in the corner
+TINTS = ((SKY, 0.15), (ORANGE, 0.5), (GREEN, 0.5), (PURPLE, 1.0), (YELLOW, 0.6), (VERMILION, 0.4), (BLUE, 0.5))
 
 
 def token_grids(
@@ -101,8 +102,8 @@ def write_numbers(axes: Axes, matrix: Shaped[Tensor, "rows columns"], image) -> 
 
 def cell(axes: Axes, x: int, y: int, text: str, region: int, real: bool) -> None:
     """One token: its value, tinted by its region, whose number stands small in the corner."""
-    tint = TINTS[region % len(TINTS)]
-    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, alpha=0.35 if real else 0.1, edgecolor="none"))
+    tint, strength = TINTS[region % len(TINTS)]
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, alpha=strength * (1 if real else 0.3), edgecolor="none"))
     axes.add_patch(
         Rectangle((x, y), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6, hatch=None if real else "////")
     )
