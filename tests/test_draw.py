@@ -174,3 +174,16 @@ def test_photos_stand_side_by_side():
 @pytest.mark.parametrize(("value", "text"), [(3, "3"), (-0.5, "-0.50"), (0.25, ".25"), (12.34, "12.3"), (1e-9, ".00")])
 def test_numbers_are_short(value, text):
     assert draw.tokens.number(value) == text
+
+
+def test_lines_part_a_matrix_into_blocks():
+    picture = draw.matrices([torch.zeros(6, 6), torch.zeros(2, 2)], ["A", "B"], lines=(3, 1))
+    assert [[line.get_xdata()[0] for line in axes.lines[1::2]] for axes in picture.figure.axes] == [[2.5], [0.5]]
+
+
+def test_routed_photos_outline_what_each_routing_reads():
+    index = torch.tensor([[[0], [1]], [[1], [0]]])
+    picture = draw.routed_photos(torch.zeros(3, 20, 40), index, (1, 2), 1, ["a", "b"])
+    rows = [[patch.get_x() for patch in axes.patches] for axes in picture.figure.axes]
+    assert rows == [[24.5, 19.5], [4.5, 19.5]], "the region that is read, 5 pixels inside, then the one that asks"
+    assert "region 1 reads: a: 1; b: 0" in picture.alt

@@ -60,14 +60,16 @@ def token_rows(rows: Shaped[Tensor, "r n"], owners: Int[Tensor, "r n"], labels: 
 
 
 def matrices(
-    values: Sequence[Shaped[Tensor, "rows columns"]],
+    values: Sequence[Shaped[Tensor, "_ _"]],
     titles: Sequence[str],
     labels: tuple[str, str] = ("", ""),
-    chosen: Sequence[Int[Tensor, "rows k"]] | None = None,
+    chosen: Sequence[Int[Tensor, "_ _"]] | None = None,
+    lines: Sequence[int] = (),
 ) -> Picture:
     """Matrices as shades with their numbers; labels name the rows and the columns.
 
-    With `chosen`, in each row the columns it names are framed, and their rank stands in the corner.
+    With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
+    white lines part each matrix into blocks of so many rows and columns.
     """
     size = sum(0.45 * max(4, v.shape[1]) for v in values), 0.45 * max(4, *(v.shape[0] for v in values))
     figure = Figure(figsize=(size[0] + 1.1 * len(values), size[1] + 1), layout="constrained")
@@ -76,8 +78,10 @@ def matrices(
         matrix, title = values[n].double(), titles[n]
         image = axes.imshow(matrix.numpy(), cmap=HEAT)
         axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
-        few = matrix.numel() <= 400
-        if few:
+        for at in range(lines[n], max(matrix.shape), lines[n]) if lines else ():
+            axes.axhline(at - 0.5, color="white", linewidth=2)
+            axes.axvline(at - 0.5, color="white", linewidth=2)
+        if matrix.numel() <= 400:
             write_numbers(axes, values[n], image)
         rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
         told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
@@ -89,7 +93,7 @@ def matrices(
     return Picture(figure, f"{len(values)} matrices. {'. '.join(told)}." if len(values) > 1 else f"Matrix {told[0]}.")
 
 
-def write_numbers(axes: Axes, matrix: Shaped[Tensor, "rows columns"], image) -> None:
+def write_numbers(axes: Axes, matrix: Shaped[Tensor, "_ _"], image) -> None:
     """Each entry in its cell, dark on light and light on dark; ticks at every row and column."""
     axes.set_xticks(range(matrix.shape[1]), minor=False)
     axes.set_yticks(range(matrix.shape[0]), minor=False)
