@@ -5,10 +5,7 @@ it, in one run and in turns, and writes the medians to book/results/.
 """
 
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from bra.attention import attend
+from bra.measure import median_seconds
 from bra.runs import environment, write_atomically
 
 
@@ -49,17 +47,6 @@ def expanded_attend(q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int) 
     return rearrange(weights @ values, "(b r) m t d -> b r t (m d)", b=b)
 
 
-def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """How long one call takes."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def compare(case: Case, repeats: int, device: torch.device) -> dict:
     """Medians of forward and backward of both ways, measured in turns after a warm-up."""
     q, k, v = (torch.randn(case.b, case.r, case.t, case.c, device=device, requires_grad=True) for _ in range(3))
@@ -69,13 +56,8 @@ def compare(case: Case, repeats: int, device: torch.device) -> dict:
         torch.autograd.grad(function(q, k, v, index, case.c // 32).sum(), (q, k, v))
 
     ways = {"expanded": expanded_attend, "ours": attend}
-    times = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, function in ways.items():
-            spent = seconds(lambda function=function: step(function), device)
-            if repeat:
-                times[name].append(1000 * spent)
-    medians = {f"{name}_ms": statistics.median(spent) for name, spent in times.items()}
+    times = median_seconds({name: lambda way=way: step(way) for name, way in ways.items()}, repeats, device)
+    medians = {f"{name}_ms": 1000 * median for name, median in times.items()}
     return case._asdict() | medians | {"ratio": medians["expanded_ms"] / medians["ours_ms"]}
 
 

@@ -178,7 +178,8 @@ def test_numbers_are_short(value, text):
 
 def test_lines_part_a_matrix_into_blocks():
     picture = draw.matrices([torch.zeros(6, 6), torch.zeros(2, 2)], ["A", "B"], lines=(3, 1))
-    assert [[line.get_xdata()[0] for line in axes.lines[1::2]] for axes in picture.figure.axes] == [[2.5], [0.5]]
+    assert [[line.get_ydata()[0] for line in axes.lines[:1]] for axes in picture.figure.axes] == [[2.5], [0.5]]
+    assert [[line.get_xdata()[0] for line in axes.lines[1:]] for axes in picture.figure.axes] == [[2.5], [0.5]]
 
 
 def test_routed_photos_outline_what_each_routing_reads():

@@ -31,7 +31,8 @@ HELPERS = {
     "engine": {"data", "layer", "recall", "topk"},
     "report": {"biformer", "data", "draw", "engine", "layer", "patterns", "runs", "topk"},
     "experiments": {"runs", "train"},
-    "bench": {"attention", "runs"},
+    "measure": set(),
+    "bench": {"attention", "measure", "runs"},
 }
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
 MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a package

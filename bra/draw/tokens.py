@@ -71,16 +71,18 @@ def matrices(
     With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
     white lines part each matrix into blocks of so many rows and columns.
     """
-    size = sum(0.45 * max(4, v.shape[1]) for v in values), 0.45 * max(4, *(v.shape[0] for v in values))
-    figure = Figure(figsize=(size[0] + 1.1 * len(values), size[1] + 1), layout="constrained")
+    widths = [min(0.45 * max(4, v.shape[1]), 5.5) for v in values]
+    height = max(width * v.shape[0] / v.shape[1] for width, v in zip(widths, values, strict=True))
+    figure = Figure(figsize=(sum(widths) + 1.1 * len(values), max(height, 1.8) + 1), layout="constrained")
+    panels = figure.subplots(1, len(values), squeeze=False, width_ratios=widths)[0]
     told = []
-    for n, axes in enumerate(np.atleast_1d(figure.subplots(1, len(values)))):
+    for n, axes in enumerate(panels):
         matrix, title = values[n].double(), titles[n]
         image = axes.imshow(matrix.numpy(), cmap=HEAT)
         axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
-        for at in range(lines[n], max(matrix.shape), lines[n]) if lines else ():
-            axes.axhline(at - 0.5, color="white", linewidth=2)
-            axes.axvline(at - 0.5, color="white", linewidth=2)
+        for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
+            for at in range(lines[n], size, lines[n]) if lines else ():
+                part(at - 0.5, color="white", linewidth=2)
         if matrix.numel() <= 400:
             write_numbers(axes, values[n], image)
         rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]

@@ -1,0 +1,64 @@
+"""Measure what a computation costs: multiply-adds, the largest tensor it makes, and time in turns."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class LargestTensor(TorchDispatchMode):
+    """While this context is open, remember the largest memory that any operation's result takes, and whose it was.
+
+    Views count with the memory that they look at, which is not new. What a fused kernel keeps inside is not seen.
+
+    >>> with LargestTensor() as largest:
+    ...     loss.backward()
+    >>> largest.bytes, largest.operation
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.bytes, self.operation = 0, ""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        results = function(*args, **(kwargs or {}))
+        for result in results if isinstance(results, (tuple, list)) else (results,):
+            if isinstance(result, Tensor) and result.untyped_storage().nbytes() > self.bytes:
+                self.bytes, self.operation = result.untyped_storage().nbytes(), str(function)
+        return results
+
+
+def multiply_adds(function: Callable[[], object]) -> int:
+    """Multiply-adds of the matrix products and convolutions in one call: half of PyTorch's count of operations."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused kernels are not all counted
+        function()
+    return counter.get_total_flops() // 2
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """How long one call takes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def median_seconds(
+    functions: Mapping[str, Callable[[], object]], repeats: int = 9, device: torch.device | str = "cpu"
+) -> dict[str, float]:
+    """The median time of each function. They run in turns, after a warm-up, so that all meet the same conditions."""
+    times = {name: [] for name in functions}
+    for repeat in range(repeats + 1):
+        for name, function in functions.items():
+            spent = seconds(function, torch.device(device))
+            if repeat:
+                times[name].append(spent)
+    return {name: statistics.median(spent) for name, spent in times.items()}
