@@ -25,7 +25,7 @@ class Picture:
     def png(self) -> bytes:
         """The figure as the content of a PNG file, the alternative text among its metadata."""
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", metadata={"Description": self.alt})
+        self.figure.savefig(buffer, format="png", dpi=100, bbox_inches="tight", metadata={"Description": self.alt})
         return buffer.getvalue()
 
     def save(self, path: Path) -> None:
