@@ -7,7 +7,7 @@ from bra.arguments import require_axes
 
 
 def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None) -> Float[Tensor, "b r c"]:
-    """The mean of each region's tokens (paper, equation 3, Q^r and K^r).
+    """The mean of each region's tokens (paper, section 3.2: Q^r and K^r).
 
     With `valid`, the mean of its real tokens; a region without any gets zeros.
     Raises ValueError if regions is not (b r t c).

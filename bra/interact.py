@@ -23,7 +23,7 @@ class Interactive(VBox):
         self.hint = hint
 
     def __repr__(self):
-        return f"Interactive figure: {self.hint} It needs a running kernel; the still figure beside it says the same."
+        return f"Interactive figure: {self.hint} It needs a running kernel. The still figure near it shows one setting."
 
 
 def as_html(picture: Picture) -> str:
@@ -32,17 +32,30 @@ def as_html(picture: Picture) -> str:
     return f'<img style="max-width: 100%" src="data:image/png;base64,{data}" alt="{html.escape(picture.alt)}">'
 
 
+def drawn(show: Callable[..., Picture], *region: int, **values: int) -> str:
+    """The picture as HTML, or what went wrong: a widget would swallow the error and leave the old picture standing."""
+    try:
+        return as_html(show(*region, **values))
+    except Exception as error:
+        return f"<p role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</p>"
+
+
 def choose_region(
     show: Callable[..., Picture], grid: Grid, region: int, **sliders: tuple[int, int, int]
 ) -> Interactive:
-    """Buttons laid out as the grid, and a slider (lowest, highest, start) for each name: show(region, **values)."""
+    """Buttons laid out as the grid, and a slider (lowest, highest, start) for each name: show(region, **values).
+
+    Raises ValueError for a region outside the grid.
+    """
+    if region not in range(grid[0] * grid[1]):
+        raise ValueError(f"region must be between 0 and {grid[0] * grid[1] - 1}, but is {region}")
     buttons = [button(str(i), i == region) for i in range(grid[0] * grid[1])]
     board = GridBox(buttons, layout=Layout(grid_template_columns=f"repeat({grid[1]}, 2.6em)"))
     controls = {name: slider(name, *limits) for name, limits in sliders.items()}
     view, chosen = HTML(), [region]
 
     def redraw(_=None):
-        view.value = as_html(show(chosen[0], **{name: control.value for name, control in controls.items()}))
+        view.value = drawn(show, chosen[0], **{name: control.value for name, control in controls.items()})
 
     def choose(change):
         picked = buttons.index(change["owner"])
@@ -78,7 +91,7 @@ def move_sliders(show: Callable[..., Picture], **sliders: tuple[int, int, int]) 
     view = HTML()
 
     def redraw(_=None):
-        view.value = as_html(show(**{name: control.value for name, control in controls.items()}))
+        view.value = drawn(show, **{name: control.value for name, control in controls.items()})
 
     for control in controls.values():
         control.observe(redraw, "value")

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
 class LargestTensor(TorchDispatchMode):
     """While this context is open, remember the largest memory that any operation's result takes, and whose it was.
 
-    Views count with the memory that they look at, which is not new. What a fused kernel keeps inside is not seen.
+    Views of what an operation was given are not new memory and do not count. What a fused kernel keeps inside is not
+    seen.
 
     >>> with LargestTensor() as largest:
     ...     loss.backward()
@@ -27,10 +29,17 @@ class LargestTensor(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         results = function(*args, **(kwargs or {}))
-        for result in results if isinstance(results, (tuple, list)) else (results,):
-            if isinstance(result, Tensor) and result.untyped_storage().nbytes() > self.bytes:
-                self.bytes, self.operation = result.untyped_storage().nbytes(), str(function)
+        given = {tensor.untyped_storage().data_ptr() for tensor in dense_tensors((args, kwargs))}
+        for result in dense_tensors(results):
+            storage = result.untyped_storage()
+            if storage.data_ptr() not in given and storage.nbytes() > self.bytes:
+                self.bytes, self.operation = storage.nbytes(), str(function)
         return results
+
+
+def dense_tensors(tree: object) -> list[Tensor]:
+    """The tensors, but sparse ones, in nested tuples, lists and dicts."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.layout == torch.strided]
 
 
 def multiply_adds(function: Callable[[], object]) -> int:

@@ -72,31 +72,39 @@ def depthwise(v, weight, bias):
     return out
 
 
-def empty_file(x, weights, heads, grid, k, *, parts="qkv", largest=True, scale=None, local="v", late=False, out=True):
+def empty_file(
+    x, weights, heads, grid, k, *, parts="qkv", largest=True, scale=None, local="v", late=False, out=True, columns=False,
+    biases=1.0, softmax=-1, batch=None, mixed=False, turned=False,
+):  # fmt: skip
     """The right layer; each keyword makes one mistake."""
     b, h, w, c = x.shape
     u, v = h // grid[0], w // grid[1]
-    projected = x @ weights["qkv.weight"].T + weights["qkv.bias"]
+    projected = x @ weights["qkv.weight"].T + biases * weights["qkv.bias"]
     q, key, value = (projected[..., c * i : c * (i + 1)] for i in (parts.index(p) for p in "qkv"))
     source = {"v": value, "x": x}.get(local)
     if source is not None:
-        filters = weights["lce.conv.weight"], weights["lce.conv.bias"]
+        weight = weights["lce.conv.weight"]
+        filters = weight.transpose(2, 3) if turned else weight, biases * weights["lce.conv.bias"]
         nearby = F.conv2d(source.permute(0, 3, 1, 2), *filters, padding=2, groups=c).permute(0, 2, 3, 1)
     split = "b (i u) (j v) (m d) -> b (i j) m (u v) d"
     q, key, value = (rearrange(y, split, i=grid[0], j=grid[1], m=heads) for y in (q, key, value))
     means = [rearrange(y, "b r m t d -> b r t (m d)").mean(dim=2) for y in (q, key)]
-    index = (means[0] @ means[1].transpose(1, 2)).topk(k, largest=largest).indices
+    affinity = torch.einsum("bic,bjc->bji" if columns else "bic,bjc->bij", *means)
+    index = affinity.topk(k, largest=largest).indices
+    index = index[[0] * b] if batch == "routes" else index
     result = torch.zeros_like(q)
     for n in range(b):
         for r in range(grid[0] * grid[1]):
-            near, far = (torch.cat([y[n, j] for j in index[n, r]], dim=1) for y in (key, value))
+            source_image = 0 if batch == "tokens" else n
+            near, far = (torch.cat([y[source_image, j] for j in index[n, r]], dim=1) for y in (key, value))
+            far = rearrange(far, "m (k t) d -> m (t k) d", k=k) if mixed else far
             scores = q[n, r] @ near.transpose(-2, -1) * (c**-0.5 if scale is None else scale)
-            result[n, r] = scores.softmax(dim=-1) @ far
+            result[n, r] = scores.softmax(dim=softmax) @ far
     result = rearrange(result, "b (i j) m (u v) d -> b (i u) (j v) (m d)", i=grid[0], u=u, v=v)
     if source is not None and not late:
         result = result + nearby
     if out:
-        result = result @ weights["out.weight"].T + weights["out.bias"]
+        result = result @ weights["out.weight"].T + biases * weights["out.bias"]
     return result + nearby if late else result
 
 
@@ -138,6 +146,27 @@ def window_of_wrong_rows(grid, side):
     return torch.tensor(rows) if len({len(row) for row in rows}) == 1 else torch.zeros(1)
 
 
+def strike_out(affinity, k, mark):
+    left, index = affinity.clone(), []
+    for _ in range(k):
+        index.append(left.argmax(dim=-1, keepdim=True))
+        left.scatter_(-1, index[-1], mark)
+    return torch.cat(index, dim=-1)
+
+
+def sliding_windows(grid, side):
+    rows = []
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            top, left = min(max(i - side // 2, 0), grid[0] - side), min(max(j - side // 2, 0), grid[1] - side)
+            rows.append([(top + y) * grid[1] + left + x for y in range(side) for x in range(side)])
+    return torch.tensor(rows)
+
+
+def itself_first(grid, side):
+    return torch.tensor([[i, *(j for j in row if j != i)] for i, row in enumerate(windows(grid, side).tolist())])
+
+
 def keep_last(grad, index):
     (b, r, k), out = index.shape, torch.zeros(len(grad), index.shape[1], grad.shape[2] // index.shape[2], grad.shape[3])
     t = grad.shape[2] // k
@@ -145,6 +174,15 @@ def keep_last(grad, index):
         for i in range(r):
             for rank in range(k):
                 out[n, index[n, i, rank]] = grad[n, i, rank * t : (rank + 1) * t]
+    return out
+
+
+def add_by_index(grad, index):
+    (b, r, k), c = index.shape, grad.shape[-1]
+    parts, out = grad.unflatten(2, (k, -1)), torch.zeros(b, r, grad.shape[2] // k, c)
+    for n in range(b):
+        for rank in range(k):
+            out[n, index[n, :, rank]] += parts[n, :, rank]
     return out
 
 
@@ -173,6 +211,13 @@ def interleaved_heads(q, keys, values, heads):
     return attend_by_hand(q, keys, values, heads).unflatten(-1, (heads, -1)).transpose(-1, -2).flatten(-2)
 
 
+def reshaped_heads(q, keys, values, heads):
+    q, keys, values = (
+        x.reshape(x.shape[0], x.shape[1], heads, x.shape[2], x.shape[3] // heads) for x in (q, keys, values)
+    )
+    return F.scaled_dot_product_attention(q, keys, values).transpose(2, 3).flatten(3)
+
+
 def rolled(v, weight, bias):
     half, out = weight.shape[1] // 2, bias.expand_as(v).clone()
     for dy in range(weight.shape[1]):
@@ -191,6 +236,20 @@ def off_by_one(v, weight, bias):
     return out
 
 
+def strips_layer(x, weights, heads, grid, k):
+    """Cut by a reshape, merged by a reshape: both are strips of rows, the same as a grid of one column on a long map."""
+    b, c = len(x), x.shape[-1]
+    q, key, v = (x @ weights["qkv.weight"].T + weights["qkv.bias"]).split(c, dim=-1)
+    q, key, value = (y.reshape(b, grid[0] * grid[1], -1, c) for y in (q, key, v))
+    index = (q.mean(2) @ key.mean(2).mT).topk(k).indices
+    near, far = (
+        torch.stack([torch.stack([y[n, i].flatten(0, 1) for i in index[n]]) for n in range(b)]) for y in (key, value)
+    )
+    out = attend_by_hand(q * heads**-0.5, near, far, heads).reshape(x.shape)
+    local = depthwise(v, weights["lce.conv.weight"][:, 0], weights["lce.conv.bias"])
+    return (out + local) @ weights["out.weight"].T + weights["out.bias"]
+
+
 def by_layer(**mistake):
     return lambda *given: empty_file(*given, **mistake)
 
@@ -202,6 +261,9 @@ WRONG = [
     ("patterns", "one row a window", lambda g, s: windows(g, s)[torch.unique(windows(g, s)[:, 0])], "one for each region"),
     ("patterns", "off by one", lambda g, s: windows(g, s) + 1, "count regions from 1"),
     ("patterns", "swapped axes in the window", lambda g, s: rearrange(windows(g, s), "r (a b) -> r (b a)", a=s), "another order"),
+    ("patterns", "rows in the order of the windows", lambda g, s: torch.stack([row for row in torch.unique(windows(g, s), dim=0) for _ in range(s * s)]), "order of the windows"),
+    ("patterns", "sliding window", sliding_windows, "slides along"),
+    ("patterns", "itself first", itself_first, "another order"),
     ("patterns", "rows for columns", window_of_wrong_rows, "mixed up"),
     ("partition", "strips", lambda x, g: x.view(x.shape[0], g[0] * g[1], -1, x.shape[3]), "start at column 4"),
     ("partition", "regions by columns", lambda x, g: torch.cat([cut(x, g)[:, j :: g[1]] for j in range(g[1])], dim=1), "numbered column by column"),
@@ -228,8 +290,13 @@ WRONG = [
     ("topk", "one choice for all regions", lambda a, k: stable_top_k(a.mean(1), k)[:, None].repeat(1, a.shape[1], 1), "All regions read the same"),
     ("topk", "never itself", lambda a, k: stable_top_k(a - 1e9 * torch.eye(a.shape[-1]), k), "forbid"),
     ("topk", "values", lambda a, k: a.topk(k)[0], "You return affinities"),
+    ("topk", "struck out by a finite number", lambda a, k: strike_out(a, k, -999.0), "entries are wrong"),
+    ("topk", "struck out by minus infinity", lambda a, k: strike_out(a, k, -math.inf), "entries are wrong"),
+    ("topk", "rounded", lambda a, k: stable_top_k((a * 1000).round(), k), "entries are wrong"),
+    ("topk", "ties broken by a small slope", lambda a, k: (a - 1e-4 * torch.arange(a.shape[-1])).topk(k).indices, "entries are wrong"),
     ("topk", "ties from above", lambda a, k: a.shape[2] - 1 - stable_top_k(a.flip(2), k), "higher region first"),
     ("gather", "overwriting", keep_last, "only the last"),
+    ("gather", "adding through an index, which overwrites", add_by_index, "adds each row once"),
     ("gather", "averaging", divide_by_readers, "average over the readers"),
     ("gather", "batch offset missing", forget_batch, "first image"),
     ("gather", "back to the reader", lambda g, i: sum(g.chunk(i.shape[2], dim=2)), "that reads"),
@@ -242,11 +309,14 @@ WRONG = [
     ("attention", "interleaved heads", interleaved_heads, "(m d), not (d m)"),
     ("attention", "heads merged the other way", lambda q, *a: heads_first_einsum(q, *a).unflatten(-1, (a[-1], -1)).transpose(-1, -2).flatten(-2), "another order"),
     ("attention", "one head", lambda q, k, v, heads: F.scaled_dot_product_attention(q, k, v), "one head"),
+    ("attention", "heads by reshape", reshaped_heads, "mixes tokens and channels"),
     ("attention", "values forgotten", lambda q, k, v, heads: attend_by_hand(q, k, k, heads), "add up keys"),
     ("lce", "bias missing", lambda v, w, b: depthwise(v, w, torch.zeros_like(b)), "bias is missing"),
     ("lce", "convolution, not correlation", lambda v, w, b: depthwise(v, w.rot90(2, (1, 2)), b), "180 degrees"),
     ("lce", "filter transposed", lambda v, w, b: depthwise(v, w.mT, b), "swapped"),
     ("lce", "one filter for all channels", lambda v, w, b: depthwise(v, w[[0] * len(w)], b), "filter of channel 0"),
+    ("lce", "bias for each entry", lambda v, w, b: depthwise(v, w, b * w[0].numel()), "Add it once"),
+    ("lce", "residual", lambda v, w, b: depthwise(v, w, b) + v, "filter alone"),
     ("lce", "wraps around", rolled, "wraps around"),
     ("lce", "border repeated", lambda v, w, b: F.conv2d(F.pad(v.permute(0, 3, 1, 2), [w.shape[1] // 2] * 4, mode="replicate"), w[:, None], b, groups=len(w)).permute(0, 2, 3, 1), "last row and column"),
     ("lce", "off by one", off_by_one, "off by one"),
@@ -258,7 +328,17 @@ WRONG = [
     ("layer", "scale of a head", lambda x, w, m, *a: empty_file(x, w, m, *a, scale=(x.shape[-1] // m) ** -0.5), "channels of a head"),
     ("layer", "smallest affinity", by_layer(largest=False), "smallest affinity"),
     ("layer", "k ignored", lambda x, w, m, grid, k: empty_file(x, w, m, grid, grid[0] * grid[1]), "k is not used"),
-    ("layer", "shared across the batch", lambda x, *a: empty_file(x, *a)[[0, 0]], "first image's output"),
+    ("layer", "routes of the first image", by_layer(batch="routes"), "routes of the first"),
+    ("layer", "tokens of the first image", by_layer(batch="tokens"), "tokens of the first"),
+    ("layer", "columns instead of rows", by_layer(columns=True), "each column"),
+    ("layer", "k and v swapped", by_layer(parts="qvk"), "Keys and values"),
+    ("layer", "no scale", by_layer(scale=1.0), "scale is missing"),
+    ("layer", "one head", lambda x, w, heads, *a: empty_file(x, w, 1, *a), "one head"),
+    ("layer", "softmax over the queries", by_layer(softmax=-2), "over the queries"),
+    ("layer", "values in another order", by_layer(mixed=True), "another order than your keys"),
+    ("layer", "biases forgotten", by_layer(biases=0.0), "biases are missing"),
+    ("layer", "LCE with height and width swapped", by_layer(turned=True), "height and width"),
+    ("layer", "strips", strips_layer, "horizontal strips. A"),
 ]  # fmt: skip
 
 
@@ -303,6 +383,14 @@ def test_an_answer_may_not_change_its_input(name):
     assert "changes its input" in getattr(checks, name)(destroy).text
 
 
+def test_weights_may_not_be_changed_either():
+    def destroy(x, weights, *rest):
+        weights["qkv.weight"].zero_()
+        return empty_file(x, weights, *rest)
+
+    assert "changes its input" in checks.layer(destroy).text
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_an_unknown_mistake_is_located(name):
     def one_off(*given):
@@ -314,6 +402,16 @@ def test_an_unknown_mistake_is_located(name):
     assert "1 of " in text and "must be" in text, text
 
 
+def test_a_check_leaves_the_random_numbers_alone_and_needs_no_gradient():
+    def draw(affinity, k):
+        torch.manual_seed(7)
+        return stable_top_k(affinity.requires_grad_(), k)
+
+    before = torch.get_rng_state()
+    assert checks.topk(draw)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_verdict_can_grade():
     with pytest.raises(AssertionError):
         assert checks.topk(lambda affinity, k: ...)
@@ -321,8 +419,8 @@ def test_a_verdict_can_grade():
 
 
 def test_no_two_mistakes_are_told_the_same():
-    texts = [getattr(checks, name)(answer).text for name, _, answer, _ in WRONG]
-    assert len(set(texts)) == len(WRONG)
+    texts = [getattr(checks, name)(answer).text for name, _, answer, says in WRONG if says != "entries are wrong"]
+    assert len(set(texts)) == len(texts) - 1, "itself first, and swapped axes: both are another order"
 
 
 def test_another_integer_type_is_as_good():

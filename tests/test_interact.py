@@ -50,6 +50,19 @@ def test_a_slider_redraws_within_its_limits(asked):
     assert calls == [({"k": 2},), ({"k": 5},)]
 
 
+def test_a_region_outside_the_grid_is_refused(asked):
+    with pytest.raises(ValueError, match="between 0 and 5, but is 6"):
+        interact.choose_region(asked[1], (2, 3), 6)
+
+
+def test_an_error_is_shown_instead_of_an_old_picture():
+    def fail(k):
+        raise KeyError("<k>")
+
+    view = interact.move_sliders(fail, k=(1, 5, 2)).children[-1]
+    assert "KeyError" in view.value and "&lt;k&gt;" in view.value
+
+
 def test_the_picture_keeps_its_alternative_text_and_escapes_it(asked):
     _, show = asked
     view = interact.as_html(show(0))

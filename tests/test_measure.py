@@ -24,6 +24,16 @@ def test_the_largest_tensor_of_a_backward_pass_is_seen():
     assert largest.bytes >= 2 * 3 * 4, "the backward of a slice fills zeros of the input's size"
 
 
+def test_a_view_is_no_new_memory():
+    x = torch.randn(1000)
+    with measure.LargestTensor() as largest:
+        x[:1].reshape(1, 1).expand(3, 1).sum()
+    assert largest.bytes < 100
+    with measure.LargestTensor() as largest:
+        torch.eye(3).to_sparse()
+    assert largest.bytes > 0
+
+
 @pytest.mark.parametrize("m", [1, 4])
 def test_multiply_adds_are_those_of_the_sums(m):
     assert measure.multiply_adds(lambda: torch.randn(m, 3) @ torch.randn(3, 5)) == m * 3 * 5

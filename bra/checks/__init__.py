@@ -5,8 +5,9 @@ shows what it says, and ``assert checks.topk(mine)`` grades an exercise. What an
 notebook; what may go wrong stands here, as mistakes and what to say about them.
 """
 
+from bra.checks.empty_file import layer
 from bra.checks.judge import Verdict
 from bra.checks.regions import adjacency, partition, patterns, topk
-from bra.checks.tokens import attention, gather, layer, lce
+from bra.checks.tokens import attention, gather, lce
 
 __all__ = ["Verdict", "adjacency", "attention", "gather", "layer", "lce", "partition", "patterns", "topk"]

@@ -4,6 +4,7 @@ The reader's function runs on small inputs, beside the right one. When the resul
 what typical mistakes would give; the first that fits is named.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -43,16 +44,17 @@ def judge(
 ) -> Verdict:
     """Run `function` on every input; name the first fault."""
     for arguments in inputs:
-        copies = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
+        copies = copy.deepcopy(arguments)
         try:
-            found = function(*copies)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                found = function(*copies)
         except Exception as error:  # whatever goes wrong in the reader's code is for her to read
             return Verdict(False, f"Your function raised {type(error).__name__}: {error} ({tried(arguments)})")
         if found is None or found is ...:
             return Verdict(False, "Your function returns nothing yet.")
         if not isinstance(found, Tensor):
             return Verdict(False, f"Your function must return a tensor, not a {type(found).__name__}.")
-        if any(not torch.equal(a, b) for a, b in zip(arguments, copies, strict=True) if isinstance(a, Tensor)):
+        if not unchanged(arguments, copies):
             return Verdict(False, "Your function changes its input. Work on a copy.")
         expected = right(*arguments)
         if not same(found, expected):
@@ -60,11 +62,27 @@ def judge(
     return Verdict(True, praise)
 
 
+def unchanged(before, after) -> bool:
+    """Whether arguments, tensors among them, are what they were."""
+    if isinstance(before, Tensor):
+        return torch.equal(before, after)
+    if isinstance(before, (tuple, dict)):
+        pairs = zip(*((x.values() if isinstance(x, dict) else x) for x in (before, after)), strict=True)
+        return all(unchanged(a, b) for a, b in pairs)
+    return before == after
+
+
 def same(found: Tensor, expected: Tensor) -> bool:
     """Equal in shape, kind and value, up to rounding."""
     if found.shape != expected.shape or found.is_floating_point() != expected.is_floating_point():
         return False
-    return torch.allclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+    return bool(close(found, expected).all())
+
+
+def close(found: Tensor, expected: Tensor) -> Tensor:
+    """Where two results agree, up to the rounding of numbers as large as the largest."""
+    size = expected.double().nan_to_num().abs().max().clamp(min=1).item()
+    return torch.isclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5 * size, equal_nan=True)
 
 
 def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequence[Mistake]) -> str:
@@ -78,7 +96,7 @@ def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequen
         return f"Its entries are {found.dtype}, but must be {expected.dtype}."
     if found.isnan().any():
         return f"It holds NaN ({tried(arguments)})."
-    wrong = ~torch.isclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5)
+    wrong = ~close(found, expected)
     at = tuple(wrong.nonzero()[0].tolist())
     return (
         f"{int(wrong.sum())} of {wrong.numel()} entries are wrong ({tried(arguments)}). "

@@ -26,10 +26,15 @@ def patterns(windows: Answer) -> Verdict:
     def runs(grid: Grid, side: int) -> Tensor:
         return torch.arange(grid[0] * grid[1])[:, None] // side**2 * side**2 + torch.arange(side**2)
 
-    def by_columns(grid: Grid, side: int) -> Tensor:
-        return rearrange(table(grid, side), "r (u v) -> r (v u)", u=side)
+    def sliding(grid: Grid, side: int) -> Tensor:
+        region, step = torch.arange(grid[0] * grid[1]), torch.arange(side)
+        top = (region // grid[1] - side // 2).clamp(0, grid[0] - side)
+        left = (region % grid[1] - side // 2).clamp(0, grid[1] - side)
+        return (grid[1] * top + left)[:, None] + (grid[1] * step[:, None] + step).flatten()
 
     mistakes = [
+        Mistake("Your window slides along with the region. These windows lie side by side and do not overlap.",
+                sliding),
         Mistake("Your windows are runs of consecutive regions. With side 2, the window of region 0 goes on below: "
                 "on a 4 x 4 grid it holds 0, 1, 4, 5.", runs),
         Mistake("Your window starts at the region itself. Windows do not overlap: region 1 shares that of region 0.",
@@ -38,13 +43,17 @@ def patterns(windows: Answer) -> Verdict:
                 lambda grid, side: table(grid, side)[:1].expand(grid[0] * grid[1], -1)),
         Mistake("You have one row for each window. The table needs one for each region.",
                 lambda grid, side: table(grid, side).unique(dim=0)),
+        Mistake("You have a row for each region, but in the order of the windows. Row i belongs to region i.",
+                lambda grid, side: table(grid, side).unique(dim=0).repeat_interleave(side**2, dim=0)),
         Mistake("You count regions from 1. The first is region 0.", lambda grid, side: table(grid, side) + 1),
-        Mistake("You have the right regions in another order. Within a row of the table they must rise.", by_columns),
         Mistake("Rows and columns are mixed up: region i lies in row i // columns and column i % columns.",
                 lambda grid, side: table(grid, side, columns=grid[0])),
     ]  # fmt: skip
     inputs = [((4, 4), 2), ((4, 8), 2), ((6, 9), 3)]
-    return judge(windows, inputs, table, mistakes, "Every region reads its own window.")
+    verdict = judge(windows, inputs, table, mistakes, "Every region reads its own window.")
+    if not verdict and judge(lambda *given: windows(*given).sort(dim=1).values, inputs, table, [], ""):
+        return Verdict(False, "You have the right regions in another order. Within a row of the table they must rise.")
+    return verdict
 
 
 def partition(cut: Answer) -> Verdict:
@@ -138,5 +147,9 @@ def topk(stable_top_k: Answer) -> Verdict:
                 lambda affinity, k: affinity.shape[-1] - 1 - best(affinity.flip(-1), k)),
     ]  # fmt: skip
     ties = torch.tensor([[1.0, 2, 2, 2, 0], [0, 0, 0, 0, 0], [3, 1, 3, 1, 3], [0, 1, 0, 1, 0], [5, 4, 4, 5, 5]])
+    close = 1 + 1e-6 * numbers(1, 7, 7).argsort(dim=-1)
+    low = numbers(1, 7, 7, seed=1) * 1e4
+    low[:, :, 1::3] = -torch.inf  # regions of nothing but padding
     inputs = [(numbers(2, 5, 5), 3), (torch.stack([ties, ties.flip(1)]), 2), (torch.zeros(1, 40, 40), 40)]
+    inputs += [(close, 3), (low, 7)]
     return judge(stable_top_k, inputs, best, mistakes, "Best first, each row for itself, ties in order.")

@@ -1,4 +1,4 @@
-"""Checks for notebooks 04 to 07: tokens, and the layer."""
+"""Checks for notebooks 04 to 06: what is done to tokens."""
 
 import torch
 import torch.nn.functional as F
@@ -6,8 +6,6 @@ from einops import rearrange
 from torch import Tensor
 
 from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
-from bra.layer import BiLevelRoutingAttention
-from bra.topk import Routes, top_k_regions
 
 
 def gather(gather_backward: Answer) -> Verdict:
@@ -25,6 +23,13 @@ def gather(gather_backward: Answer) -> Verdict:
             out[n, index[n, i, rank]] = grad.unflatten(2, (k, -1))[n, i, rank]
         return out
 
+    def add_by_index(grad: Tensor, index: Tensor) -> Tensor:
+        (b, _, k), out = index.shape, torch.zeros_like(backward(grad, index))
+        for rank in range(k):
+            rows = torch.arange(b)[:, None], index[:, :, rank]
+            out[rows] = out[rows] + grad.unflatten(2, (k, -1))[:, :, rank]
+        return out
+
     def average(grad: Tensor, index: Tensor) -> Tensor:
         readers = F.one_hot(index, index.shape[1]).sum(dim=(1, 2)).clamp(min=1)
         return backward(grad, index) / readers[:, :, None, None]
@@ -39,6 +44,7 @@ def gather(gather_backward: Answer) -> Verdict:
 
     mistakes = [
         Mistake("Where several regions read the same one, you keep only the last gradient. Add them up.", last_wins),
+        Mistake("`out[rows] += ...` adds each row once, however often `rows` names it. Use index_add.", add_by_index),
         Mistake("You average over the readers. A gradient is the sum over all uses.", average),
         Mistake("All gradients go to the first image. Region i of image n is row n * r + i of the flat matrix.",
                 one_image),
@@ -47,7 +53,12 @@ def gather(gather_backward: Answer) -> Verdict:
         Mistake("You take the gathered axis as (t k). It is (k t): all tokens of the first region come first.",
                 token_major),
     ]  # fmt: skip
-    inputs = [(numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices)]
+    unread = numbers(3, 6, 6, seed=2)
+    unread[:, :, -1] = -torch.inf  # nobody reads the last region
+    inputs = [
+        (numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices),
+        (numbers(3, 6, 2 * 5, 4), unread.topk(2).indices),
+    ]
     return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
 
 
@@ -64,6 +75,11 @@ def attention(attend_by_hand: Answer) -> Verdict:
 
         return answer
 
+    def mixed(q: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+        q, keys, values = (x.reshape(*x.shape[:2], heads, x.shape[2], -1) for x in (q, keys, values))
+        weights = (q @ keys.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        return rearrange(weights @ values, "b r m n d -> b r n (m d)")
+
     mistakes = [
         Mistake("The scale is missing: multiply the scores by (c / heads)^(-1/2).", attend(power=0)),
         Mistake("You scale by all channels. Here count the channels of one head, c / heads.",
@@ -77,6 +93,10 @@ def attention(attend_by_hand: Answer) -> Verdict:
         Mistake("You put the heads together in another order than you took them apart: (m d) both times.",
                 attend(merge="(d m)")),
         Mistake("You use one head for all channels. Split the channels first.", attend(one_head=True)),
+        Mistake("You use one head for all channels. Split the channels first.",
+                lambda q, keys, values, heads: attend(one_head=True)(q * heads**0.5, keys, values, heads)),
+        Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, then "
+                "move the heads in front of the tokens.", mixed),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",
                 lambda q, keys, values, heads: attend()(q, keys, keys, heads)),
     ]  # fmt: skip
@@ -104,6 +124,10 @@ def lce(depthwise: Answer) -> Verdict:
 
     mistakes = [
         Mistake("The bias is missing.", lambda v, weight, bias: filtered()(v, weight, 0 * bias)),
+        Mistake("You add the bias once for each entry of the filter. Add it once.",
+                lambda v, weight, bias: filtered()(v, weight, bias * weight[0].numel())),
+        Mistake("You add the values themselves to the result. LCE is the filter alone.",
+                lambda v, weight, bias: v + filtered()(v, weight, bias)),
         Mistake("Your filter is turned by 180 degrees. weight[:, 0, 0] belongs to the neighbour above on the left.",
                 changed(lambda weight: weight.flip(1, 2))),
         Mistake("Rows and columns of your filter are swapped.", changed(lambda weight: weight.transpose(1, 2))),
@@ -124,67 +148,3 @@ def lce(depthwise: Answer) -> Verdict:
     return judge(
         depthwise, inputs, filtered(), mistakes, "Each channel is filtered by itself, zeros beyond the border."
     )
-
-
-def layer(empty_file: Answer) -> Verdict:
-    """empty_file(x, weights, heads, grid, k): the whole layer, from its weights by their names in the state dict."""
-
-    def output(x: Tensor, weights: dict[str, Tensor], heads: int, grid: tuple[int, int], k: int, **kwargs) -> Tensor:
-        module = BiLevelRoutingAttention(x.shape[-1], heads, grid, k, **kwargs)
-        module.load_state_dict(weights, strict="lce_kernel" not in kwargs)
-        return module(x).detach()
-
-    def swapped(x, weights, *rest):
-        order = {name: weights[name].chunk(3) for name in ("qkv.weight", "qkv.bias")}
-        return output(x, weights | {name: torch.cat([k, q, v]) for name, (q, k, v) in order.items()}, *rest)
-
-    def head_scale(x, weights, heads, grid, k):
-        return output(x, weights, heads, grid, k, scale=(x.shape[-1] / heads) ** -0.5)
-
-    def unprojected(x, weights, *rest):
-        eye = {"out.weight": torch.eye(x.shape[-1]), "out.bias": torch.zeros(x.shape[-1])}
-        return output(x, weights | eye, *rest)
-
-    def local_after(x, weights, *rest):
-        eye = {"out.weight": torch.eye(x.shape[-1]), "out.bias": torch.zeros(x.shape[-1])}
-        local = output(x, weights | eye, *rest) - output(x, weights | eye, *rest, lce_kernel=0)
-        return output(x, weights, *rest, lce_kernel=0) + local
-
-    def local_of_input(x, weights, *rest):
-        plain = x.permute(0, 3, 1, 2)
-        local = F.conv2d(plain, weights["lce.conv.weight"], weights["lce.conv.bias"], padding=2, groups=x.shape[-1])
-        return output(x, weights, *rest, lce_kernel=0) + local.permute(0, 2, 3, 1) @ weights["out.weight"].T
-
-    class Worst(torch.nn.Module):
-        def __init__(self, k: int):
-            super().__init__()
-            self.k = k
-
-        def forward(self, q_means: Tensor, k_means: Tensor) -> Routes:
-            affinity = q_means @ k_means.transpose(1, 2)
-            return Routes(top_k_regions(-affinity, self.k), affinity)
-
-    mistakes = [
-        Mistake("LCE is missing: the filtered values are added to what the attention gives, before `out`.",
-                lambda *given: output(*given, lce_kernel=0)),
-        Mistake("The output projection `out` is missing.", unprojected),
-        Mistake("You add LCE after `out`. It is added before: out(attention + LCE(v)).", local_after),
-        Mistake("Your LCE filters x. It filters the values v.", local_of_input),
-        Mistake("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", swapped),
-        Mistake("You scale by the channels of a head. This layer uses all: c^(-1/2).", head_scale),
-        Mistake("You route to the regions of smallest affinity.",
-                lambda x, weights, heads, grid, k: output(x, weights, heads, grid, k, router=Worst(k))),
-        Mistake("Every region reads all regions: k is not used.",
-                lambda x, weights, heads, grid, k: output(x, weights, heads, grid, grid[0] * grid[1])),
-        Mistake("Every image of the batch uses the first image's output.",
-                lambda x, *rest: output(x, *rest)[:1].expand_as(x)),
-    ]  # fmt: skip
-    inputs = [example((4, 4, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 6)]
-    return judge(empty_file, inputs, output, mistakes, "Your layer gives what bra's layer gives. You have written BRA.")
-
-
-def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: int) -> tuple:
-    """Two maps of size (h w c) and the weights of a layer, for `layer`."""
-    shapes = {name: p.shape for name, p in BiLevelRoutingAttention(size[2], heads, grid, k).state_dict().items()}
-    weights = {name: numbers(*shape, seed=i) * 0.7 for i, (name, shape) in enumerate(shapes.items())}
-    return numbers(2, *size, seed=9), weights, heads, grid, k

@@ -1,5 +1,6 @@
 """Tensors as tables of numbers: token maps cut into regions, gathered tokens, matrices."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,20 +66,23 @@ def matrices(
     labels: tuple[str, str] = ("", ""),
     chosen: Sequence[Int[Tensor, "_ _"]] | None = None,
     lines: Sequence[int] = (),
+    same_shades: bool = False,
 ) -> Picture:
     """Matrices as shades with their numbers; labels name the rows and the columns.
 
     With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
-    white lines part each matrix into blocks of so many rows and columns.
+    white lines part each matrix into blocks of so many rows and columns. With `same_shades`, equal numbers have equal
+    shades in all of them.
     """
     widths = [min(0.45 * max(4, v.shape[1]), 5.5) for v in values]
     height = max(width * v.shape[0] / v.shape[1] for width, v in zip(widths, values, strict=True))
     figure = Figure(figsize=(sum(widths) + 1.1 * len(values), max(height, 1.8) + 1), layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, width_ratios=widths)[0]
-    told = []
+    ends = {"vmin": min(v.min().item() for v in values), "vmax": max(v.max().item() for v in values)}
+    limits, told = ends if same_shades else {}, []
     for n, axes in enumerate(panels):
         matrix, title = values[n].double(), titles[n]
-        image = axes.imshow(matrix.numpy(), cmap=HEAT)
+        image = axes.imshow(matrix.numpy(), cmap=HEAT, **limits)
         axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
         for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
             for at in range(lines[n], size, lines[n]) if lines else ():
@@ -128,10 +132,6 @@ def blank(axes: Axes, size: tuple[int, int], title: str) -> None:
 def number(value) -> str:
     """As short as it can be without a lie: integers plain, others with at most two decimals."""
     value = float(value)
-    return (
-        str(round(value))
-        if value == round(value)
-        else f"{value:.2f}".removeprefix("0")
-        if abs(value) < 10
-        else f"{value:.1f}"
-    )
+    if value == round(value):
+        return str(round(value))
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}") if abs(value) < 10 else f"{value:.1f}"

@@ -1,0 +1,117 @@
+"""The check for notebook 07: the whole layer, written from an empty file."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from bra.checks.judge import Mistake, Verdict, judge, numbers
+from bra.layer import BiLevelRoutingAttention
+
+CUT = "b (i u) (j v) c -> b (i j) (u v) c"
+
+
+def forward(
+    x: Tensor,
+    weights: dict[str, Tensor],
+    heads: int,
+    grid: tuple[int, int],
+    k: int,
+    *,
+    order: str = "qkv",
+    cut: str = CUT,
+    merged: bool = True,
+    route: str = "rows",
+    image: str = "own",
+    values: str = "(k t)",
+    scale: str = "c",
+    axis: int = -1,
+    lce: str = "v",
+    bias: bool = True,
+    out: bool = True,
+) -> Tensor:
+    """The layer from its weights. Each keyword can make one mistake; all at their defaults, it makes none."""
+    (b, h, w, c), (i, j) = x.shape, grid
+    projected = F.linear(x, weights["qkv.weight"], weights["qkv.bias"] if bias else None)
+    q, key, v = (projected[..., order.index(name) * c :][..., :c] for name in "qkv")
+    regions = [y.reshape(b, i * j, -1, c) if cut == "strips" else rearrange(y, cut, i=i, j=j) for y in (q, key, v)]
+
+    affinity = regions[0].mean(dim=2) @ regions[1].mean(dim=2).transpose(1, 2)
+    affinity = {"rows": affinity, "columns": affinity.transpose(1, 2), "worst": -affinity}[route]
+    index = affinity.topk(k).indices
+    index = index[:1].expand_as(index) if image == "routes" else index
+    of = torch.zeros(b, 1, 1, dtype=torch.long) if image == "tokens" else torch.arange(b)[:, None, None]
+    near = regions[1][of, index].flatten(2, 3)
+    far = rearrange(regions[2][of, index], f"b r k t c -> b r {values} c")
+
+    m = 1 if scale == "one head" else heads
+    query, near, far = (rearrange(y, "b r n (m d) -> b r m n d", m=m) for y in (regions[0], near, far))
+    width = {"c": c, "one head": c, "head": c // heads, "none": 1}[scale]
+    attended = ((width**-0.5 * query @ near.transpose(-2, -1)).softmax(dim=axis) @ far).transpose(2, 3).flatten(3)
+    result = rearrange(attended, "b (i j) (u v) c -> b (i u) (j v) c", i=i, u=h // i) if merged else attended
+    result = result.reshape(b, h, w, c)
+
+    filters, biases = weights["lce.conv.weight"], weights["lce.conv.bias"] if bias else None
+    source = {"x": x, "regions": rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)}.get(lce, v)
+    filters = filters.mT if lce == "transposed" else filters
+    nearby = F.conv2d(source.permute(0, 3, 1, 2), filters, biases, padding=2, groups=c).permute(0, 2, 3, 1)
+    if lce == "regions":
+        nearby = rearrange(nearby, "(b i j) u v c -> b (i u) (j v) c", i=i, j=j)
+    if lce not in ("none", "after"):
+        result = result + nearby
+    if out:
+        result = F.linear(result, weights["out.weight"], weights["out.bias"] if bias else None)
+    return result + nearby if lce == "after" else result
+
+
+def but(says: str, **mistake) -> Mistake:
+    """A mistake of the layer: what to say, and which keyword of `forward` makes it."""
+    return Mistake(says, lambda *given: forward(*given, **mistake))
+
+
+MISTAKES = [
+    but("LCE is missing: the filtered values are added to what the attention gives, before `out`.", lce="none"),
+    but("You add LCE after `out`. It is added before: out(attention + LCE(v)).", lce="after"),
+    but("Your LCE filters x. It filters the values v.", lce="x"),
+    but("Your LCE stops at the borders of each region. It filters the whole map: crossing borders is what it is for.",
+        lce="regions"),
+    but("Your LCE swaps height and width: permute (b h w c) to (b c h w), and back.", lce="transposed"),
+    but("The output projection `out` is missing.", out=False),
+    but("The biases are missing.", bias=False),
+    but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
+    but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
+    but("You scale by the channels of a head. This layer uses all: c^(-1/2).", scale="head"),
+    but("The scale is missing: multiply the scores by c^(-1/2).", scale="none"),
+    but("You use one head for all channels. Split the channels into heads.", scale="one head"),
+    but("Your softmax runs over the queries. For each query, the weights of the keys must sum to 1.", axis=-2),
+    but("You route to the regions of smallest affinity.", route="worst"),
+    but("You take the best of each column: those that want this region. Take the best of each row.", route="columns"),
+    but("Every image of the batch uses the routes of the first.", image="routes"),
+    but("Every image gathers the tokens of the first image.", image="tokens"),
+    but("Your values are gathered in another order than your keys: (k t) for both.", values="(t k)"),
+    but("Your regions are horizontal strips. A reshape alone cannot cut squares.", cut="strips", merged=False),
+    but("Your regions are horizontal strips on the way in. A reshape alone cannot cut squares.", cut="strips"),
+    but("Your regions are not put back in their places: a reshape alone cannot merge squares.", merged=False),
+    Mistake("Every region reads all regions: k is not used.",
+            lambda x, weights, heads, grid, k: forward(x, weights, heads, grid, grid[0] * grid[1])),
+]  # fmt: skip
+
+
+def layer(empty_file) -> Verdict:
+    """empty_file(x, weights, heads, grid, k): the whole layer, from its weights by their names in the state dict."""
+
+    def output(x: Tensor, weights: dict[str, Tensor], heads: int, grid: tuple[int, int], k: int) -> Tensor:
+        module = BiLevelRoutingAttention(x.shape[-1], heads, grid, k)
+        module.load_state_dict(weights)
+        return module(x).detach()
+
+    inputs = [example((4, 6, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
+    praise = "Your layer gives what bra's layer gives. You have written BRA."
+    return judge(empty_file, inputs, output, MISTAKES, praise)
+
+
+def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: int) -> tuple:
+    """Two maps of size (h w c) and the weights of a layer."""
+    shapes = {name: p.shape for name, p in BiLevelRoutingAttention(size[2], heads, grid, k).state_dict().items()}
+    weights = {name: numbers(*shape, seed=i) / 3 for i, (name, shape) in enumerate(shapes.items())}
+    return numbers(2, *size, seed=9), weights, heads, grid, k
