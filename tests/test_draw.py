@@ -161,8 +161,9 @@ def test_curves_name_lines_and_marks():
 
 
 def test_the_data_flow_shows_every_shape():
-    picture = draw.data_flow({"x": "1 2 3", "out": "4 5"})
-    assert [t.get_text() for t in picture.figure.axes[0].texts if t.get_text()] == ["x", "1 2 3", "out", "4 5"]
+    picture = draw.data_flow({"x": "1 2 3", "out": "4 5"}, {(0, 1): "v"})
+    assert [t.get_text() for t in picture.figure.axes[0].texts if t.get_text()] == ["x", "1 2 3", "out", "4 5", "v"]
+    assert "v from x to out" in picture.alt
 
 
 def test_photos_stand_side_by_side():

@@ -95,8 +95,8 @@ def attention(attend_by_hand: Answer) -> Verdict:
         Mistake("You use one head for all channels. Split the channels first.", attend(one_head=True)),
         Mistake("You use one head for all channels. Split the channels first.",
                 lambda q, keys, values, heads: attend(one_head=True)(q * heads**0.5, keys, values, heads)),
-        Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, then "
-                "move the heads in front of the tokens.", mixed),
+        Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, "
+                "then move the heads in front of the tokens.", mixed),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",
                 lambda q, keys, values, heads: attend()(q, keys, keys, heads)),
     ]  # fmt: skip

@@ -8,14 +8,14 @@ from matplotlib.patches import FancyBboxPatch
 
 from bra.draw.picture import BLACK, YELLOW, Picture, Point
 
-WIDTH, HEIGHT = 1.9, 0.8
+WIDTH, HEIGHT = 2.1, 0.8
 BOXES = {  # step: (x, y of its centre, what it does)
     "partition": (2.0, 1.2, "01 partition\ncut into regions"),
     "adjacency": (4.3, 2.5, "02 adjacency\nwhich are related?"),
     "topk": (7.2, 2.5, "03 topk\nwhom to read?"),
     "patterns": (7.2, 3.9, "00 patterns\na fixed table"),
-    "gather": (7.2, 1.2, "04 gather\nbring their tokens"),
-    "attention": (9.8, 1.2, "05 attention\namong these tokens"),
+    "gather": (7.2, 1.2, "04 gather\nbring the tokens"),
+    "attention": (9.8, 1.2, "05 attention\namong these"),
     "lce": (7.2, 0.0, "06 lce\nlook nearby"),
 }
 ARROWS = [
@@ -40,6 +40,7 @@ def bra_map(step: str) -> Picture:
     axes.text(0.1, 1.25, "to q, k, v", va="bottom", fontsize=8)
     path(axes, [(2.0, 1.6), (2.0, 2.5), (3.35, 2.5)], "means of\nq and k", (2.65, 2.55))
     path(axes, [(2.0, 0.8), (2.0, 0.0), (6.25, 0.0)], "values", (4.5, 0.05))
+    path(axes, [(2.5, 0.8), (2.5, 0.6), (9.8, 0.6), (9.8, 0.8)], "queries", (4.5, 0.6))
     axes.text(11.3, 1.2, "+", ha="center", va="center", fontsize=16)
     arrow(axes, (10.75, 1.2), (11.15, 1.2))
     path(axes, [(8.15, 0.0), (11.3, 0.0), (11.3, 1.0)])
@@ -55,18 +56,27 @@ def bra_map(step: str) -> Picture:
     )
 
 
-def data_flow(shapes: Mapping[str, str]) -> Picture:
-    """The steps from top to bottom, each with the shape of what it hands on."""
-    figure = Figure(figsize=(7, 0.62 * len(shapes)), layout="constrained")
-    axes = empty(figure, (0, 7), (-len(shapes) + 0.4, 0.6))
+def data_flow(shapes: Mapping[str, str], skips: Mapping[tuple[int, int], str]) -> Picture:
+    """The steps from top to bottom, each with the shape of what it hands on.
+
+    `skips` names arrows that pass over steps: (from step, to step), counted from 0, and what flows there.
+    """
+    figure = Figure(figsize=(8, 0.62 * len(shapes)), layout="constrained")
+    axes = empty(figure, (0, 8.6), (-len(shapes) + 0.4, 0.6))
     for row, (step, shape) in enumerate(shapes.items()):
         axes.text(3.3, -row, step, ha="right", va="center", fontsize=11)
         axes.text(3.7, -row, shape, ha="left", va="center", fontsize=11, family="monospace",
                   bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": BLACK})  # fmt: skip
         if row:
             arrow(axes, (4.2, 1 - row - 0.28), (4.2, -row + 0.28))
+    for column, ((source, target), label) in enumerate(sorted(skips.items(), reverse=True)):
+        x = 7.0 + 0.9 * column
+        path(axes, [(6.4, -source), (x, -source), (x, -target), (6.4, -target)])
+        axes.text(x + 0.08, -(source + target) / 2, label, va="center", fontsize=9, rotation=-90)
+    steps = list(shapes)
     told = "; ".join(f"{step}: {shape}" for step, shape in shapes.items())
-    return Picture(figure, f"The data flow of one layer from top to bottom, with shapes. {told}.")
+    beside = "; ".join(f"{label} from {steps[i]} to {steps[j]}" for (i, j), label in skips.items())
+    return Picture(figure, f"The data flow of one layer from top to bottom, with shapes. {told}. Beside: {beside}.")
 
 
 def empty(figure: Figure, xlim: Point, ylim: Point) -> Axes:
@@ -86,7 +96,7 @@ def box(axes: Axes, x: float, y: float, label: str, lit: bool, dashed: bool = Fa
     }
     corner = (x - WIDTH / 2, y - HEIGHT / 2)
     axes.add_patch(FancyBboxPatch(corner, WIDTH, HEIGHT, boxstyle="round,pad=0,rounding_size=0.1", zorder=2, **style))
-    axes.text(x, y, label, ha="center", va="center", fontsize=8.5, weight="bold" if lit else "normal", zorder=3)
+    axes.text(x, y, label, ha="center", va="center", fontsize=8, weight="bold" if lit else "normal", zorder=3)
 
 
 def frame(axes: Axes, label: str, margin: float, lit: bool) -> None:
