@@ -1,13 +1,10 @@
-"""Images: decode those on disk, find the damaged ones before training does, and the sample photographs."""
+"""Images on disk: decode them, and find those that are damaged before training does."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
@@ -57,24 +54,3 @@ def check_whole(path: Path) -> None:
         file.seek(max(0, length - 16))
         if mark is None or not file.read().rstrip(b"\0").endswith(mark):
             open_image(path)
-
-
-def photograph(name: str = "rocket") -> Float[Tensor, "3 h w"]:
-    """A free photograph from scikit-image ("rocket", "coffee", "chelsea", "astronaut"), -1 black to 1 bright."""
-    from skimage import data  # only the notebooks need it
-
-    return torch.from_numpy(getattr(data, name)()).permute(2, 0, 1) / 127.5 - 1
-
-
-def colour_and_edges(image: Float[Tensor, "3 h w"], patch: int) -> Float[Tensor, "1 rows columns 5"]:
-    """Plain features of each patch of patch x patch pixels, to stand where a trained network's would.
-
-    Mean red, green and blue, and how much brightness changes down and across; each with mean 0 and deviation 1 over
-    the image.
-    """
-    brightness = image.mean(dim=0)
-    down = F.pad((brightness[1:] - brightness[:-1]).abs(), (0, 0, 0, 1))
-    across = F.pad((brightness[:, 1:] - brightness[:, :-1]).abs(), (0, 1))
-    features = F.avg_pool2d(torch.cat([image, down[None], across[None]]), patch).permute(1, 2, 0)
-    deviation = features.std(dim=(0, 1)).clamp(min=1e-6)  # an image without edges has none to divide by
-    return ((features - features.mean(dim=(0, 1))) / deviation)[None]

@@ -5,6 +5,7 @@ The wrong answers are written as a reader would write them, not as `bra.checks` 
 """
 
 import math
+import sys
 
 import pytest
 import torch
@@ -186,6 +187,14 @@ def add_by_index(grad, index):
     return out
 
 
+def twice_is_once(grad, index):
+    (b, r, k), out = index.shape, torch.zeros(len(grad), index.shape[1], grad.shape[2] // index.shape[2], grad.shape[3])
+    for n in range(b):
+        for i in range(r):
+            out[n, index[n, i]] += grad[n, i].unflatten(0, (k, -1))
+    return out
+
+
 def forget_batch(grad, index):
     k, c = index.shape[2], grad.shape[3]
     t = grad.shape[2] // k
@@ -216,6 +225,12 @@ def reshaped_heads(q, keys, values, heads):
         x.reshape(x.shape[0], x.shape[1], heads, x.shape[2], x.shape[3] // heads) for x in (q, keys, values)
     )
     return F.scaled_dot_product_attention(q, keys, values).transpose(2, 3).flatten(3)
+
+
+def unsafe_softmax(q, keys, values, heads):
+    q, keys, values = (x.unflatten(-1, (heads, -1)).transpose(2, 3) for x in (q, keys, values))
+    weights = torch.exp(q @ keys.mT / math.sqrt(q.shape[-1]))
+    return (weights / weights.sum(-1, keepdim=True) @ values).transpose(2, 3).flatten(3)
 
 
 def rolled(v, weight, bias):
@@ -280,6 +295,7 @@ WRONG = [
     ("adjacency", "sum", lambda x, valid: torch.einsum("brtc,rt->brc", x, valid.float()), "sum of the real tokens"),
     ("adjacency", "empty region", lambda x, valid: torch.stack([x[:, i, valid[i]].mean(1) for i in range(len(valid))], 1), "NaN"),
     ("adjacency", "mask inverted", lambda x, valid: masked_means(x, valid.logical_not()), "True means real"),
+    ("adjacency", "counting what is not zero", lambda x, valid: (x * valid[..., None]).sum(2) / (x * valid[..., None]).ne(0).sum(2).clamp(min=1), "entries are wrong"),
     ("adjacency", "maximum", lambda x, valid: torch.where(valid[..., None], x, -math.inf).max(2).values, "maximum"),
     ("topk", "sorting by smallest", lambda a, k: a.topk(k, largest=False).indices, "smallest"),
     ("topk", "worst first", lambda a, k: a.argsort(-1)[..., -k:], "worst of them first"),
@@ -297,6 +313,7 @@ WRONG = [
     ("topk", "ties from above", lambda a, k: a.shape[2] - 1 - stable_top_k(a.flip(2), k), "higher region first"),
     ("gather", "overwriting", keep_last, "only the last"),
     ("gather", "adding through an index, which overwrites", add_by_index, "adds each row once"),
+    ("gather", "a region read twice counts once", lambda g, i: twice_is_once(g, i), "entries are wrong"),
     ("gather", "averaging", divide_by_readers, "average over the readers"),
     ("gather", "batch offset missing", forget_batch, "first image"),
     ("gather", "back to the reader", lambda g, i: sum(g.chunk(i.shape[2], dim=2)), "that reads"),
@@ -310,6 +327,8 @@ WRONG = [
     ("attention", "heads merged the other way", lambda q, *a: heads_first_einsum(q, *a).unflatten(-1, (a[-1], -1)).transpose(-1, -2).flatten(-2), "another order"),
     ("attention", "one head", lambda q, k, v, heads: F.scaled_dot_product_attention(q, k, v), "one head"),
     ("attention", "heads by reshape", reshaped_heads, "mixes tokens and channels"),
+    ("attention", "keys and values swapped", lambda q, k, v, heads: attend_by_hand(q, v, k, heads), "swapped"),
+    ("attention", "exp without the maximum", unsafe_softmax, "NaN"),
     ("attention", "values forgotten", lambda q, k, v, heads: attend_by_hand(q, k, k, heads), "add up keys"),
     ("lce", "bias missing", lambda v, w, b: depthwise(v, w, torch.zeros_like(b)), "bias is missing"),
     ("lce", "convolution, not correlation", lambda v, w, b: depthwise(v, w.rot90(2, (1, 2)), b), "180 degrees"),
@@ -368,7 +387,10 @@ def test_what_is_not_yet_an_answer_is_told_so(name):
     assert "returns nothing" in check(lambda *given: None).text
     assert "returns nothing" in check(lambda *given: ...).text
     assert "a list" in check(lambda *given: [1]).text
-    assert "raised ZeroDivisionError" in check(lambda *given: 1 / 0).text
+    assert "one tensor, not 2" in check(lambda *given: (1, 2)).text
+    assert "raised ZeroDivisionError: division by zero" in check(lambda *given: 1 / 0).text
+    assert "raised SystemExit" in check(lambda *given: sys.exit()).text
+    assert "raised" in check(lambda *given: RIGHT[name](*given).to_sparse()).text
     assert "Its shape is (7,)" in check(lambda *given: torch.zeros(7)).text
     assert "NaN" in check(lambda *given: RIGHT[name](*given) * math.nan).text or name in ("patterns", "topk")
 

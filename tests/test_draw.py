@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_heat_maps_show_the_row_of_the_query():
 
 def test_patches_cut_out_the_right_pixels():
     image = torch.arange(4 * 6.0).reshape(1, 4, 6).expand(3, 4, 6) / 24
-    picture = draw.patches(image, (2, 3), 1, torch.tensor([[0], [5]]))
+    picture = draw.routed_patches(image, (2, 3), 1, torch.tensor([[0], [5]]))
     shown = [axes.get_images()[0].get_array()[..., 0] for axes in picture.figure.axes]
     assert [a[0, 0] for a in shown] == pytest.approx([2 / 48 + 0.5, 16 / 48 + 0.5])
     assert [a.shape for a in shown] == [(2, 2), (2, 2)]
@@ -167,12 +168,14 @@ def test_the_data_flow_shows_every_shape():
 
 
 def test_photos_stand_side_by_side():
-    picture = draw.photos([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)], ["dark", "bright"])
+    picture = draw.images([torch.zeros(3, 4, 4), torch.ones(3, 4, 4)], ["dark", "bright"])
     assert [axes.get_images()[0].get_array().max() for axes in picture.figure.axes] == [0.5, 1]
     assert "dark; bright" in picture.alt
 
 
-@pytest.mark.parametrize(("value", "text"), [(3, "3"), (-0.5, "-.50"), (0.25, ".25"), (12.34, "12.3"), (1e-9, ".00")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(3, "3"), (-0.5, "-.50"), (0.25, ".25"), (12.34, "12.3"), (1e-9, ".00"), (-math.inf, "-inf")]
+)
 def test_numbers_are_short(value, text):
     assert draw.tokens.number(value) == text
 

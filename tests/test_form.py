@@ -23,6 +23,7 @@ HELPERS = {
     "arguments": set(),
     "recall": {"topk"},
     "images": set(),
+    "photos": set(),
     "data": {"images", "recall"},
     "draw": {"partition", "patterns"},
     "checks": {"adjacency", "layer", "partition", "patterns", "topk"},

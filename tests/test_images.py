@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from bra.data import ImageFolder
-from bra.images import ImageFiles, check_whole, colour_and_edges, open_image, photograph
+from bra.images import ImageFiles, check_whole, open_image
 
 NOISE = np.random.default_rng(0).integers(256, size=(64, 48, 3), dtype=np.uint8)
 
@@ -63,29 +63,3 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"x\.png is not a whole image: .*bomb"):
         open_image(tmp_path / "x.png")
-
-
-def test_a_photograph_is_an_image_as_all_others():
-    photo = photograph("coffee")
-    assert photo.shape == (3, 400, 600)
-    assert photo.min() >= -1 and photo.max() <= 1 and photo.min() < -0.5 and photo.max() > 0.5
-
-
-def test_features_are_means_and_edges_of_patches():
-    image = torch.rand(3, 6, 9)
-    features = colour_and_edges(image, 3)
-    assert features.shape == (1, 2, 3, 5)
-    assert torch.allclose(features.mean(dim=(1, 2)), torch.zeros(5), atol=1e-5)
-    assert torch.allclose(features.std(dim=(1, 2)), torch.ones(5), atol=1e-4)
-    means = image[0].reshape(2, 3, 3, 3).mean(dim=(1, 3))
-    assert torch.allclose(features[0, :, :, 0], (means - means.mean()) / means.std(), atol=1e-4)
-
-
-@pytest.mark.parametrize(("axis", "channel"), [(1, 3), (2, 4)])
-def test_edges_know_their_direction(axis, channel):
-    image = torch.zeros(3, 8, 8)
-    image.narrow(axis, 2, 6).fill_(1.0)  # one edge, across `axis`
-    features = colour_and_edges(image, 4)[0]
-    strong = features[:, :, channel] > 0
-    assert strong.tolist() == [[True, axis == 1], [axis == 2, False]], "the edge lies in the first two patches"
-    assert torch.equal(features[:, :, 7 - channel], torch.zeros(2, 2)), "no edge in the other direction"

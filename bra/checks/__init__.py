@@ -1,7 +1,8 @@
 """Checks for the exercises: one function a notebook, which says what is wrong with an answer, not only that it is.
 
 A check never raises for a wrong answer: it returns a `Verdict`, which is true only for a right one. So a notebook
-shows what it says, and ``assert checks.topk(mine)`` grades an exercise. What an exercise asks for stands in its
+shows what it says, and a grader writes ``verdict = checks.topk(mine)`` and ``assert verdict, verdict``. (A grader needs
+a time limit of its own: a check waits for a function that does not end.) What an exercise asks for stands in its
 notebook; what may go wrong stands here, as mistakes and what to say about them.
 """
 

@@ -111,13 +111,15 @@ def adjacency(masked_means: Answer) -> Verdict:
                 lambda regions, valid: regions.masked_fill(~valid[:, :, None], -torch.inf).amax(dim=2)),
     ]  # fmt: skip
     valid = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
-    inputs = [(numbers(2, 5, 3, 4), valid), (numbers(2, 6, 3, 4), torch.cat([valid, valid[:1] & False]))]
+    some = numbers(2, 5, 3, 4)
+    some[:, 0, 1] = 0.0  # a real token may be zero
+    inputs = [(some, valid), (numbers(2, 6, 3, 4), torch.cat([valid, valid[:1] & False]))]
     praise = "Only real tokens count, and a region without any gets zeros."
     return judge(masked_means, inputs, region_means, mistakes, praise)
 
 
 def topk(stable_top_k: Answer) -> Verdict:
-    """stable_top_k(affinity, k) -> (b r k): best first; of equal affinities the lower region first."""
+    """stable_top_k(affinity, k): (b r r) -> (b r k), best first; of equal affinities the lower region first."""
 
     def best(affinity: Tensor, k: int) -> Tensor:
         return affinity.argsort(dim=-1, descending=True, stable=True)[:, :, :k]

@@ -9,7 +9,10 @@ from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
 
 
 def gather(gather_backward: Answer) -> Verdict:
-    """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c)."""
+    """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c).
+
+    ``out[b, j, m]`` is the sum of ``grad[b, i, n * t + m]`` over all i and n with ``index[b, i, n] == j``.
+    """
 
     def backward(grad: Tensor, index: Tensor) -> Tensor:
         b, r, k = index.shape
@@ -58,12 +61,16 @@ def gather(gather_backward: Answer) -> Verdict:
     inputs = [
         (numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices),
         (numbers(3, 6, 2 * 5, 4), unread.topk(2).indices),
+        (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # a table may name a region twice
     ]
     return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
 
 
 def attention(attend_by_hand: Answer) -> Verdict:
-    """attend_by_hand(q, keys, values, heads): (b r t c), twice (b r n c) -> (b r t c); scale (c / heads)^(-1/2)."""
+    """attend_by_hand(q, keys, values, heads): (b r t c), twice (b r n c) -> (b r t c); scale (c / heads)^(-1/2).
+
+    For each head softmax(scale q keys^T) values, the heads side by side.
+    """
 
     def attend(split="(m d)", merge="(m d)", power=-0.5, axis=-1, one_head=False, all_channels=False) -> Answer:
         def answer(q: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
@@ -97,18 +104,24 @@ def attention(attend_by_hand: Answer) -> Verdict:
                 lambda q, keys, values, heads: attend(one_head=True)(q * heads**0.5, keys, values, heads)),
         Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, "
                 "then move the heads in front of the tokens.", mixed),
+        Mistake("Keys and values are swapped: scores come from the keys, and the values are summed.",
+                lambda q, keys, values, heads: attend()(q, values, keys, heads)),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",
                 lambda q, keys, values, heads: attend()(q, keys, keys, heads)),
     ]  # fmt: skip
     inputs = [
         (numbers(1, 1, 2, 8), numbers(1, 1, 3, 8, seed=1), numbers(1, 1, 3, 8, seed=2), 2),
         (numbers(2, 3, 5, 28), numbers(2, 3, 6, 28, seed=1), numbers(2, 3, 6, 28, seed=2), 4),
+        (100 * numbers(1, 2, 3, 4), numbers(1, 2, 5, 4, seed=1), numbers(1, 2, 5, 4, seed=2), 2),  # e^100 is no number
     ]
     return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.")
 
 
 def lce(depthwise: Answer) -> Verdict:
-    """depthwise(v, weight, bias): (b h w c), (c s s), (c) -> (b h w c), zeros beyond the border."""
+    """depthwise(v, weight, bias): (b h w c), (c s s), (c) -> (b h w c), zeros beyond the border.
+
+    ``out[b, y, x, c] = bias[c] + sum over m, n of weight[c, m, n] * v[b, y + m - s // 2, x + n - s // 2, c]``
+    """
 
     def filtered(mode: str = "constant", shift: int = 0) -> Answer:
         def answer(v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -4,35 +4,33 @@ Every function returns a `Picture`: the figure, and a sentence or two that say w
 does not see it.
 """
 
-from bra.draw.boards import (
-    boards,
+from bra.draw.flow import bra_map, data_flow
+from bra.draw.images import (
     heat_maps,
+    images,
     outline_region,
-    patches,
-    photos,
     region_tables,
     routed_boards,
+    routed_patches,
     routed_photos,
     show_image,
 )
-from bra.draw.flow import bra_map, data_flow
 from bra.draw.picture import Picture
 from bra.draw.plots import curves, router_comparison, training_curves
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [
     "Picture",
-    "boards",
     "bra_map",
     "curves",
     "data_flow",
     "heat_maps",
+    "images",
     "matrices",
     "outline_region",
-    "patches",
-    "photos",
     "region_tables",
     "routed_boards",
+    "routed_patches",
     "routed_photos",
     "router_comparison",
     "show_image",

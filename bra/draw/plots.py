@@ -73,10 +73,15 @@ def curves(
     log: str = "",
     marks: Mapping[str, Point] | None = None,
 ) -> Picture:
-    """Named curves over x; labels name the axes; log = "x", "y" or "xy" makes them logarithmic; marks name points."""
+    """Named curves over x; labels name the axes; log = "x", "y" or "xy" makes them logarithmic; marks name points.
+
+    Raises ValueError for more lines than there are styles.
+    """
+    if len(lines) > len(LINES):
+        raise ValueError(f"lines must be at most {len(LINES)}, to tell them apart, but are {len(lines)}")
     figure = Figure(figsize=(7, 3.4), layout="constrained")
     axes = figure.subplots()
-    for (name, y), (style, colour) in zip(lines.items(), LINES, strict=False):
+    for (name, y), (style, colour) in zip(lines.items(), LINES[: len(lines)], strict=True):
         axes.plot(x, y, style, color=colour, label=name, markersize=4)
     for name, (at, height) in (marks or {}).items():
         axes.plot(at, height, "*", color=BLACK, markersize=12)

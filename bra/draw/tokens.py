@@ -1,5 +1,6 @@
 """Tensors as tables of numbers: token maps cut into regions, gathered tokens, matrices."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -132,6 +133,8 @@ def blank(axes: Axes, size: tuple[int, int], title: str) -> None:
 def number(value) -> str:
     """As short as it can be without a lie: integers plain, others with at most two decimals."""
     value = float(value)
+    if not math.isfinite(value):
+        return str(value)
     if value == round(value):
         return str(round(value))
     return re.sub(r"^(-?)0\.", r"\1.", f"{value:.2f}") if abs(value) < 10 else f"{value:.1f}"

@@ -15,7 +15,7 @@ from bra.partition import partition_regions
 from bra.patterns import Grid
 
 RIM = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
-ASKS = {"edgecolor": "white", "linestyle": ":", "linewidth": 3}
+ASKS = {"edgecolor": "white", "linestyle": ":", "linewidth": 3, "path_effects": RIM}
 READS = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": RIM}
 SHOULD = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": RIM}
 
@@ -40,14 +40,6 @@ def outline_region(axes: Axes, region: int, grid: Grid, inset: int | float, labe
     if label:
         badge = {"boxstyle": "circle,pad=0.15", "facecolor": style["edgecolor"], "edgecolor": BLACK}
         axes.text(corner[0] + 0.4, (row + 1) * height - 1.2, label, fontsize=9, va="bottom", bbox=badge)
-
-
-def boards(images: Float[Tensor, "b 3 h w"], grid: Grid, titles: Sequence[str]) -> Picture:
-    """Boards side by side under their region grid."""
-    figure = Figure(figsize=(3 * len(images), 3.3), layout="constrained")
-    for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
-        show_image(axes, image, grid, title)
-    return Picture(figure, f"{len(images)} boards on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
 
 
 def routed_boards(
@@ -98,9 +90,10 @@ def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: 
     return Picture(figure, f"On a {grid[0]} x {grid[1]} grid, what region {region} reads. {'; '.join(told)}.")
 
 
-def photos(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
-    """Images side by side, -1 black to 1 bright, under a grid."""
-    figure = Figure(figsize=(4.4 * len(images), 3.3), layout="constrained")
+def images(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
+    """Images of one size side by side, -1 black to 1 bright, under a grid."""
+    shape = images[0].shape[2] / images[0].shape[1]
+    figure = Figure(figsize=((3 * shape + 0.2) * len(images), 3.3), layout="constrained")
     for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
         show_image(axes, image, grid, title)
     return Picture(figure, f"{len(images)} images on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
@@ -138,17 +131,17 @@ def heat_maps(
         axes.imshow(row.numpy(), cmap=HEAT)
         axes.set(title=f"affinity of region {query}", xticks=range(grid[1]), yticks=range(grid[0]))
         told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
-        outline_region(first, query, grid, 2, edgecolor="white", linestyle=":", linewidth=3)
-        outline_region(axes, query, grid, 0, edgecolor="white", linestyle=":", linewidth=3)
+        outline_region(first, query, grid, 2, **ASKS)
+        outline_region(axes, query, grid, 0.03, **ASKS)
         for rank, region in enumerate([] if index is None else index[query].tolist(), start=1):
-            outline_region(axes, region, grid, 0.06, edgecolor=VERMILION, linewidth=2)
+            outline_region(axes, region, grid, 0.1, **READS)
             axes.text(region % grid[1], region // grid[1], rank, ha="center", va="center", backgroundcolor="white")
         if index is not None:
             told[-1] += f", reads {' '.join(map(str, index[query].tolist()))}"
     return Picture(figure, f"An image on a {grid[0]} x {grid[1]} grid, with heat maps. {'; '.join(told)}.")
 
 
-def patches(image: Float[Tensor, "3 h w"], grid: Grid, query: int, index: Int[Tensor, "r k"]) -> Picture:
+def routed_patches(image: Float[Tensor, "3 h w"], grid: Grid, query: int, index: Int[Tensor, "r k"]) -> Picture:
     """The query's region of the image, and beside it, cut out, the regions that it reads."""
     pieces = partition_regions(image.permute(1, 2, 0)[None], grid)[0]
     height, width = image.shape[1] // grid[0], image.shape[2] // grid[1]
