@@ -131,7 +131,7 @@ def heat_maps(
         axes.imshow(row.numpy(), cmap=HEAT)
         axes.set(title=f"affinity of region {query}", xticks=range(grid[1]), yticks=range(grid[0]))
         told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
-        outline_region(first, query, grid, 2, **ASKS)
+        outline_region(first, query, grid, 2, str(query), **ASKS)
         outline_region(axes, query, grid, 0.03, **ASKS)
         for rank, region in enumerate([] if index is None else index[query].tolist(), start=1):
             outline_region(axes, region, grid, 0.1, **READS)
