@@ -31,7 +31,7 @@ notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'jupyter', 'cellView'}" notebooks/*.ipynb
 
 lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
-	$(BIN)/python -m jupyter lab --notebook-dir notebooks
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_patterns.ipynb
 
 book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book

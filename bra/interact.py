@@ -1,43 +1,43 @@
 """Figures that answer: a `Picture` drawn anew when the reader chooses a region or moves a slider.
 
-Every control is a standard widget: it takes the keyboard, and it works in JupyterLab, Colab and VS Code. It needs a
-running kernel; the notebooks show a still figure beside each.
+Every control is a standard widget and takes the keyboard. It needs a running kernel; the notebooks show a still figure
+above each.
 """
 
 import base64
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-import ipywidgets
-from ipywidgets import HTML, GridBox, HBox, Layout, ToggleButton, VBox
+from ipywidgets import HTML, GridBox, HBox, IntSlider, Layout, ToggleButton, VBox
 
 from bra.draw import Picture
 from bra.patterns import Grid
 
 
 class Interactive(VBox):
-    """A widget whose text, in files and in tests, is one sentence that stays the same."""
+    """A widget whose text, in files and in tests, is one sentence that stays the same.
 
-    def __init__(self, *children, hint: str):
+    Where no kernel runs (a stored notebook, the book), its first picture stands in its place.
+    """
+
+    def __init__(self, *children, hint: str, picture: Picture | None):
         super().__init__(children)
-        self.hint = hint
+        self.hint, self.picture = hint, picture
+
+    def _repr_mimebundle_(self, **kwargs):
+        """For Jupyter: the widget, and the picture for all who cannot show it."""
+        data = super()._repr_mimebundle_(**kwargs)
+        still, metadata = self.picture._repr_mimebundle_() if self.picture else ({}, {})
+        return data | still | {"text/plain": repr(self)}, metadata
 
     def __repr__(self):
-        return f"Interactive figure: {self.hint} It needs a running kernel. The still figure near it shows one setting."
+        return f"Run this cell to {self.hint}."
 
 
 def as_html(picture: Picture) -> str:
     """The picture as an <img> with its alternative text."""
     data = base64.b64encode(picture.png()).decode()
     return f'<img style="max-width: 100%" src="data:image/png;base64,{data}" alt="{html.escape(picture.alt)}">'
-
-
-def drawn(show: Callable[..., Picture], *region: int, **values: int) -> str:
-    """The picture as HTML, or what went wrong: a widget would swallow the error and leave the old picture standing."""
-    try:
-        return as_html(show(*region, **values))
-    except Exception as error:
-        return f"<p role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</p>"
 
 
 def choose_region(
@@ -49,51 +49,59 @@ def choose_region(
     """
     if region not in range(grid[0] * grid[1]):
         raise ValueError(f"region must be between 0 and {grid[0] * grid[1] - 1}, but is {region}")
-    buttons = [button(str(i), i == region) for i in range(grid[0] * grid[1])]
-    board = GridBox(buttons, layout=Layout(grid_template_columns=f"repeat({grid[1]}, 2.6em)"))
-    controls = {name: slider(name, *limits) for name, limits in sliders.items()}
-    view, chosen = HTML(), [region]
+    buttons = [ToggleButton(layout=Layout(width="2.7em", padding="0")) for _ in range(grid[0] * grid[1])]
+    board = GridBox(buttons, layout=Layout(grid_template_columns=f"repeat({grid[1]}, 2.8em)"))
+    chosen = [region]
 
-    def redraw(_=None):
-        view.value = drawn(show, chosen[0], **{name: control.value for name, control in controls.items()})
+    def mark():
+        for i, button in enumerate(buttons):
+            button.value = i == chosen[0]
+            button.description = f"[{i}]" if button.value else str(i)  # not by colour alone
+            button.style.font_weight = "bold" if button.value else "normal"
 
     def choose(change):
         picked = buttons.index(change["owner"])
         if change["new"] and picked != chosen[0]:
-            before, chosen[0] = chosen[0], picked
-            buttons[before].value = False
+            chosen[0] = picked
+            mark()
             redraw()
         elif not change["new"] and picked == chosen[0]:
             buttons[picked].value = True  # one region is always chosen
 
-    for one in buttons:
-        one.observe(choose, "value")
-    for control in controls.values():
-        control.observe(redraw, "value")
-    redraw()
-    named = "".join(f", move {name}" for name in sliders)
-    return Interactive(HBox([VBox([board, *controls.values()]), view]), hint=f"choose a region{named}.")
-
-
-def button(label: str, chosen: bool) -> ToggleButton:
-    """A small button of the region grid."""
-    return ToggleButton(chosen, description=label, layout=Layout(width="2.5em", padding="0"))
-
-
-def slider(name: str, lowest: int, highest: int, start: int) -> ipywidgets.IntSlider:
-    """A slider that reports when it comes to rest."""
-    return ipywidgets.IntSlider(start, lowest, highest, description=name, continuous_update=False)
+    mark()
+    controls, view, redraw = driven(lambda **values: show(chosen[0], **values), sliders)
+    for button in buttons:
+        button.observe(choose, "value")
+    left = VBox([*controls, board], layout=Layout(flex="0 0 auto"))  # sliders first: the Tab key finds them at once
+    named = "".join(f" and move {name}" for name in sliders)
+    return Interactive(HBox([left, view]), hint=f"choose a region{named}", picture=redraw())
 
 
 def move_sliders(show: Callable[..., Picture], **sliders: tuple[int, int, int]) -> Interactive:
     """A slider (lowest, highest, start) for each name: show(**values)."""
-    controls = {name: slider(name, *limits) for name, limits in sliders.items()}
-    view = HTML()
+    controls, view, redraw = driven(show, sliders)
+    return Interactive(*controls, view, hint=f"move {' and '.join(sliders)}", picture=redraw())
+
+
+def driven(
+    show: Callable[..., Picture], sliders: Mapping[str, tuple[int, int, int]]
+) -> tuple[list[IntSlider], HTML, Callable[..., Picture | None]]:
+    """Sliders, the view that they redraw, and the function that redraws it and returns the picture."""
+    controls = {
+        name: IntSlider(start, lowest, highest, description=name, continuous_update=False)
+        for name, (lowest, highest, start) in sliders.items()
+    }
+    view = HTML(layout=Layout(flex="1 1 0", min_width="0"))  # so that a wide picture does not squeeze the controls
 
     def redraw(_=None):
-        view.value = drawn(show, **{name: control.value for name, control in controls.items()})
+        try:
+            picture = show(**{name: control.value for name, control in controls.items()})
+        except Exception as error:  # a widget would swallow it and leave the old picture standing
+            view.value = f"<p role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</p>"
+            return None
+        view.value = as_html(picture)
+        return picture
 
     for control in controls.values():
         control.observe(redraw, "value")
-    redraw()
-    return Interactive(*controls.values(), view, hint=f"move {', '.join(sliders)}.")
+    return list(controls.values()), view, redraw

@@ -235,21 +235,22 @@ class TestNotebook:
                     kinds = {"text/plain"} if output.output_type == "stream" else set(output.data)
                     assert kinds & {"text/plain", "text/html", "text/markdown"}, f"nothing compared: {cell.source}"
         used = {tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])}
-        assert used <= {"nbval-ignore-output", "exercise", "solution", "hide-input"}, "an unknown tag does nothing"
+        assert used <= {"nbval-ignore-output", "exercise", "solution", "hide-cell"}, "an unknown tag does nothing"
 
     def test_is_clean_and_small(self, path):
         notebook = nbformat.read(path, 4)
         nbformat.validate(notebook)
         assert notebook.metadata == {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
         }
-        folded = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab
+        hidden = {"source_hidden": True, "outputs_hidden": True}
+        folded = {"jupyter": hidden, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab
         for cell in notebook.cells:
             tags = cell.metadata.pop("tags", [])
             solved = cell.source.startswith("# @title Solution")
             assert cell.metadata == (folded if solved else {}), cell.source
-            assert tags == ["solution", "hide-input"] if solved else "hide-input" not in tags
+            assert tags == ["solution", "hide-cell"] if solved else "hide-cell" not in tags
             assert solved or "solution" not in tags or cell.cell_type == "markdown", cell.source
         assert path.stat().st_size < 1_500_000
 

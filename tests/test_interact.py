@@ -27,7 +27,7 @@ def test_a_button_chooses_one_region_and_redraws_once(asked):
     calls, show = asked
     figure = interact.choose_region(show, (2, 3), 4, k=(1, 5, 2))
     buttons = widgets(figure, ToggleButton)
-    assert [b.description for b in buttons] == list("012345")
+    assert [b.description for b in buttons] == ["0", "1", "2", "3", "[4]", "5"], "the chosen one not by colour alone"
     assert [b.value for b in buttons].index(True) == 4
     buttons[1].value = True
     assert [i for i, b in enumerate(buttons) if b.value] == [1]
@@ -72,4 +72,12 @@ def test_the_picture_keeps_its_alternative_text_and_escapes_it(asked):
 def test_the_text_of_a_widget_has_no_address(asked):
     _, show = asked
     text = repr(interact.choose_region(show, (1, 2), 0, k=(1, 2, 1)))
-    assert text.startswith("Interactive figure: choose a region, move k. ") and "0x" not in text
+    assert text == "Run this cell to choose a region and move k."
+
+
+def test_where_no_kernel_runs_the_first_picture_stands(asked):
+    _, show = asked
+    data, metadata = interact.choose_region(show, (1, 2), 1)._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG") and "(1,)" in metadata["image/png"]["alt"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"] == "Run this cell to choose a region."

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture
+from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, Point
 from bra.partition import partition_regions
 from bra.patterns import Grid
 
@@ -18,6 +18,13 @@ RIM = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a 
 ASKS = {"edgecolor": "white", "linestyle": ":", "linewidth": 3, "path_effects": RIM}
 READS = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": RIM}
 SHOULD = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": RIM}
+
+
+def side_by_side(panels: int, size: Point) -> tuple[Figure, list[Axes]]:
+    """Axes of one size each: up to three in a row, four in two rows, so that a page shows them large enough."""
+    rows, columns = (2, 2) if panels == 4 else (1, panels)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str) -> None:
@@ -93,8 +100,8 @@ def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: 
 def images(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
     """Images of one size side by side, -1 black to 1 bright, under a grid."""
     shape = images[0].shape[2] / images[0].shape[1]
-    figure = Figure(figsize=((3 * shape + 0.2) * len(images), 3.3), layout="constrained")
-    for image, axes, title in zip(images, np.atleast_1d(figure.subplots(1, len(images))), titles, strict=True):
+    figure, panels = side_by_side(len(images), (2.6 * shape, 2.8))
+    for image, axes, title in zip(images, panels, titles, strict=True):
         show_image(axes, image, grid, title)
     return Picture(figure, f"{len(images)} images on a {grid[0]} x {grid[1]} grid: {'; '.join(titles)}.")
 
@@ -103,9 +110,9 @@ def routed_photos(
     image: Float[Tensor, "3 h w"], index: Int[Tensor, "n r k"], grid: Grid, query: int, titles: Sequence[str]
 ) -> Picture:
     """The same image once for each of n routings: the query's region dotted, the regions that it reads by rank."""
-    figure = Figure(figsize=(4.4 * len(index), 3.3), layout="constrained")
+    figure, panels = side_by_side(len(index), (3.9, 2.8))
     told = []
-    for axes, read, title in zip(np.atleast_1d(figure.subplots(1, len(index))), index[:, query], titles, strict=True):
+    for axes, read, title in zip(panels, index[:, query], titles, strict=True):
         show_image(axes, image, grid, title)
         for rank, region in enumerate(read.tolist(), start=1):
             outline_region(axes, region, grid, 5, str(rank), **READS)
@@ -122,8 +129,7 @@ def heat_maps(
     index: Int[Tensor, "r k"] | None = None,
 ) -> Picture:
     """The image, and for each query region how much it wants to read every region; `index` marks those it reads."""
-    figure = Figure(figsize=(4.2 * (len(queries) + 1), 3.2), layout="constrained")
-    first, *panels = figure.subplots(1, len(queries) + 1)
+    figure, (first, *panels) = side_by_side(len(queries) + 1, (4.2, 3.0))
     show_image(first, image, grid, "the image")
     told = []
     for axes, query in zip(panels, queries, strict=True):

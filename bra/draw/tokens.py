@@ -75,7 +75,8 @@ def matrices(
     white lines part each matrix into blocks of so many rows and columns. With `same_shades`, equal numbers have equal
     shades in all of them.
     """
-    widths = [min(0.45 * max(4, v.shape[1]), 5.5) for v in values]
+    most = 400 if len(values) <= 2 else 100  # numbers that can still be read
+    widths = [min(0.45 * max(4, v.shape[1]), 5.5 if v.numel() <= most else 3.2) for v in values]
     height = max(width * v.shape[0] / v.shape[1] for width, v in zip(widths, values, strict=True))
     figure = Figure(figsize=(sum(widths) + 1.1 * len(values), max(height, 1.8) + 1), layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, width_ratios=widths)[0]
@@ -88,7 +89,7 @@ def matrices(
         for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
             for at in range(lines[n], size, lines[n]) if lines else ():
                 part(at - 0.5, color="white", linewidth=2)
-        if matrix.numel() <= 400:
+        if matrix.numel() <= most:
             write_numbers(axes, values[n], image)
         rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
         told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
