@@ -1,4 +1,4 @@
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +14,32 @@ def test_the_largest_tensor_is_found_with_its_operation():
         (a @ b).sum()
     assert largest.bytes == 5 * 7 * 4
     assert largest.operation.startswith("aten.mm")
+
+
+def test_each_of_several_results_is_seen():
+    x = torch.randn(7)
+    with measure.LargestTensor() as largest:
+        values, indices = torch.sort(x)
+    assert values.nbytes == 7 * 4 and largest.bytes == indices.nbytes == 7 * 8
+    assert largest.operation.startswith("aten.sort")
+
+
+def test_an_operation_keeps_its_keywords():
+    with measure.LargestTensor() as largest:
+        x = torch.ones(7, dtype=torch.float64)
+    assert (x.dtype, largest.bytes) == (torch.float64, 7 * 8)
+    a, kept = torch.randn(5), torch.empty(5)
+    with measure.LargestTensor() as largest:
+        torch.add(a, a, out=kept)
+    assert largest.bytes == 0, "what was given to write into is no new memory"
+    assert torch.equal(kept, 2 * a)
+
+
+def test_the_first_of_equally_large_tensors_is_named():
+    x = torch.rand(11)
+    with measure.LargestTensor() as largest:
+        x.exp().log()
+    assert largest.operation.startswith("aten.exp")
 
 
 def test_the_largest_tensor_of_a_backward_pass_is_seen():
@@ -43,14 +69,41 @@ def test_multiply_adds_are_those_of_the_sums(m):
     assert measure.multiply_adds(lambda: F.scaled_dot_product_attention(q, k, k)) == m * 2 * 2 * 5 * 11 * 8
 
 
-def test_medians_are_taken_in_turns_after_a_warm_up():
-    calls = []
-    waits = {"fast": iter([0.05, 0.001, 0.001, 0.05]), "slow": iter([0.02] * 4)}
+def test_medians_are_taken_in_turns_after_a_warm_up(monkeypatch):
+    calls, now = [], [0.0]
+    waits = {"fast": iter([100.0, 30.0, 1.0, 2.0]), "slow": iter([0.0, 7.0, 5.0, 6.0])}
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
     def run(name):
         calls.append(name)
-        time.sleep(next(waits[name]))
+        now[0] += next(waits[name])
 
     found = measure.median_seconds({"fast": lambda: run("fast"), "slow": lambda: run("slow")}, repeats=3)
     assert calls == ["fast", "slow"] * 4
-    assert found["fast"] < 0.02 <= found["slow"]
+    assert found == {"fast": 2, "slow": 6}, "not the means, 11 and 6, nor with the warm-up, 16 and 5.5"
+
+
+def test_nine_times_are_taken_unless_asked_otherwise():
+    calls = []
+    measure.median_seconds({"a": lambda: calls.append(1)})
+    assert len(calls) == 1 + 9
+
+
+def test_the_clock_waits_for_the_accelerator(monkeypatch):
+    events, ticks = [], iter([3.0, 5.5, 7.0, 7.5])
+
+    def clock():
+        events.append("clock")
+        return next(ticks)
+
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append(f"wait for {device}"))
+    assert measure.seconds(lambda: events.append("run"), torch.device("cpu")) == 2.5
+    assert events == ["clock", "run", "clock"]
+    events.clear()
+    assert measure.seconds(lambda: events.append("run"), torch.device("cuda")) == 0.5
+    assert events == ["wait for cuda", "clock", "run", "wait for cuda", "clock"]
+    devices, times = [], iter([1.0, 2.0])
+    monkeypatch.setattr(measure, "seconds", lambda function, device: devices.append(device.type) or next(times))
+    assert measure.median_seconds({"a": list}, repeats=1, device="cuda") == {"a": 2}
+    assert devices == ["cuda", "cuda"]
