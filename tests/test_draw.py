@@ -651,3 +651,12 @@ def test_routed_photos_tell_who_asks_from_what_it_reads(wide):
         assert framed(axes, ASKS) == [4] and framed(axes, READS) == read
         assert badges(axes) == [("1", read[0]), ("2", read[1])]
     assert picture.alt == "An image on a 2 x 3 grid; region 4 reads: one: 5, 2; two: 1, 3."
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_what_is_masked_has_no_shade_but_can_be_read(same):
+    masked = torch.tensor([[1.0, -math.inf, 3], [2, 4, -math.inf]])
+    (axes,) = draw.matrices([masked], ["A"], same_shades=same).figure.axes
+    assert axes.get_images()[0].get_array().mask.tolist() == [[False, True, False], [False, False, True]]
+    assert axes.get_images()[0].get_clim() == (1, 4)
+    assert [(t.get_text(), t.get_color()) for t in axes.texts][1] == ("-inf", "#000000")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -80,11 +81,12 @@ def matrices(
     height = max(width * v.shape[0] / v.shape[1] for width, v in zip(widths, values, strict=True))
     figure = Figure(figsize=(sum(widths) + 1.1 * len(values), max(height, 1.8) + 1), layout="constrained")
     panels = figure.subplots(1, len(values), squeeze=False, width_ratios=widths)[0]
-    ends = {"vmin": min(v.min().item() for v in values), "vmax": max(v.max().item() for v in values)}
+    finite = [v[v.double().isfinite()] for v in values]  # whatever is masked with -inf has no shade
+    ends = {"vmin": min(v.min().item() for v in finite), "vmax": max(v.max().item() for v in finite)}
     limits, told = ends if same_shades else {}, []
     for n, axes in enumerate(panels):
         matrix, title = values[n].double(), titles[n]
-        image = axes.imshow(matrix.numpy(), cmap=HEAT, **limits)
+        image = axes.imshow(matrix.masked_fill(~matrix.isfinite(), torch.nan).numpy(), cmap=HEAT, **limits)
         axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
         for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
             for at in range(lines[n], size, lines[n]) if lines else ():
@@ -106,7 +108,7 @@ def write_numbers(axes: Axes, matrix: Shaped[Tensor, "_ _"], image) -> None:
     axes.set_xticks(range(matrix.shape[1]), minor=False)
     axes.set_yticks(range(matrix.shape[0]), minor=False)
     for i, j in np.ndindex(*matrix.shape):
-        shade = image.norm(float(matrix[i, j]))
+        shade = image.norm(float(matrix[i, j])) if matrix[i, j].double().isfinite() else 1.0
         axes.text(
             j, i, number(matrix[i, j]), ha="center", va="center", color="white" if shade < 0.5 else BLACK, fontsize=9
         )
