@@ -405,10 +405,14 @@ def test_an_answer_may_not_change_its_input(name):
     assert "changes its input" in getattr(checks, name)(destroy).text
 
 
-def test_weights_may_not_be_changed_either():
+@pytest.mark.parametrize(
+    "change", [lambda w: w["qkv.weight"].zero_(), lambda w: w.pop("out.bias"), lambda w: w.update(x=1)]
+)
+def test_weights_may_not_be_changed_either(change):
     def destroy(x, weights, *rest):
-        weights["qkv.weight"].zero_()
-        return empty_file(x, weights, *rest)
+        result = empty_file(x, weights, *rest)
+        change(weights)
+        return result
 
     assert "changes its input" in checks.layer(destroy).text
 

@@ -76,9 +76,10 @@ def unchanged(before, after) -> bool:
     """Whether arguments, tensors among them, are what they were."""
     if isinstance(before, Tensor):
         return torch.equal(before, after)
-    if isinstance(before, (tuple, dict)):
-        pairs = zip(*((x.values() if isinstance(x, dict) else x) for x in (before, after)), strict=True)
-        return all(unchanged(a, b) for a, b in pairs)
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(unchanged(before[name], after[name]) for name in before)
+    if isinstance(before, tuple):
+        return all(unchanged(a, b) for a, b in zip(before, after, strict=True))
     return before == after
 
 
