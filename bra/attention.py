@@ -1,12 +1,20 @@
-"""Step 05. Token-to-token attention among the gathered tokens."""
+"""Step 05. Token-to-token attention among the gathered tokens.
 
+`attend` has three ways to the same result and takes the cheapest: `attend_gathered` is the definition, the other two
+are there for speed and memory. `python -m bra.bench` measures them.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from bra.arguments import require_axes, require_heads
-from bra.gather import gather_regions
+from bra.gather import gather_regions, require_index
 
 
 def attend(
@@ -17,6 +25,7 @@ def attend(
     heads: int,
     scale: float | None = None,
     valid: Bool[Tensor, "r t"] | None = None,
+    way: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "b r t c"]:
     """Each token attends to all tokens of the regions its region reads: O = softmax(scale Q (K^g)^T) V^g.
 
@@ -27,6 +36,8 @@ def attend(
     scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`; the layer passes its own.
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
+    way: `attend_gathered`, `attend_masked` or `attend_in_pieces`; None is the cheapest.
+    On a CPU the gradient cannot be differentiated again.
     Raises ValueError if a shape does not fit or heads does not divide c, and what `gather_regions` raises.
     """
     require_axes("q", q, "b r t c")
@@ -36,14 +47,118 @@ def attend(
         )
     b, r, t, c = q.shape
     require_heads(c, heads)
+    require_index(index, b, r)
     if valid is not None and valid.shape != (r, t):
         raise ValueError(f"valid must be (r t) = ({r}, {t}), not {tuple(valid.shape)}")
-    keys, values = gather_regions(k, index), gather_regions(v, index)
-    q, keys, values = (rearrange(x, "b r t (m d) -> (b r) m t d", m=heads) for x in (q, keys, values))
+    scale = (c // heads) ** -0.5 if scale is None else scale
+    way = cheapest_way(q, index) if way is None else way
     if valid is None:
-        out = F.scaled_dot_product_attention(q, keys, values, scale=scale)
-    else:
-        real = valid[index].flatten(0, 1).flatten(1)[:, None, None, :]  # (b r) 1 1 (k t)
-        some = real.any(dim=-1, keepdim=True)  # a row without any key is left undefined by some of the fused kernels
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=real | ~some, scale=scale) * some
-    return rearrange(out, "(b r) m t d -> b r t (m d)", b=b, r=r)
+        return way(q, k, v, index, heads, scale)
+    real = valid[index]  # b r n t
+    some = real.any(dim=(2, 3))[:, :, None, None]  # a softmax over nothing would be NaN: let it run over all, and
+    return way(q, k, v, index, heads, scale, real | ~some) * some  # put 0 in its place
+
+
+def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
+    """Which of the three ways below to take. The limits were measured on a CPU (`python -m bra.bench`)."""
+    b, r, t, c = q.shape
+    n = index.shape[2]
+    if t <= 8 and r <= 4 * n:
+        return attend_masked  # dense products waste three quarters at most, and beat very many very small ones
+    on_cpu = q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64)
+    if on_cpu and b * r * n * t * c > 2**21 and not torch.compiler.is_compiling():
+        return attend_in_pieces  # what is gathered would take more than 8 MB, and leave the cache
+    return attend_gathered
+
+
+def attend_gathered(q, k, v, index, heads, scale, real=None):
+    """The definition: gather, then attend. real: (b r n t), which of the selected tokens get attention.
+
+    Where PyTorch has a fused kernel, the weights are never stored; the gathered keys and values are, n times as many
+    as there are tokens.
+    """
+    keys, values = gather_regions(k, index), gather_regions(v, index)
+    queries, keys, values = (rearrange(x, "b r t (m d) -> (b r) m t d", m=heads) for x in (q, keys, values))
+    mask = None if real is None else rearrange(real, "b r n t -> (b r) 1 1 (n t)")
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
+    return rearrange(out, "(b r) m t d -> b r t (m d)", r=index.shape[1])
+
+
+def attend_masked(q, k, v, index, heads, scale, real=None):
+    """Gather nothing: attend to all tokens, and add log(how often its region is read) to a token's score.
+
+    log 0 is -inf, a weight of 0, for what is not read. Some of the products are wasted, but they are large.
+    """
+    b, r, t, _ = q.shape
+    real = index.new_ones(1, dtype=torch.bool) if real is None else real
+    reads = q.new_zeros(b, r, r, t)
+    reads.scatter_add_(2, index[..., None].expand(-1, -1, -1, t), real.to(q.dtype).expand(*index.shape, t))
+    mask = reads.log()[:, :, None].expand(-1, -1, t, -1, -1).reshape(b, 1, r * t, r * t)
+    q, k, v = (rearrange(x, "b r t (m d) -> b m (r t) d", m=heads) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    return rearrange(out, "b m (r t) d -> b r t (m d)", r=r)
+
+
+def attend_in_pieces(q, k, v, index, heads, scale, real=None):
+    """Gather for a few regions at a time, so that what is gathered stays in the processor's cache, and is not kept."""
+    b, r, _, _ = q.shape
+    q, k, v = (rearrange(x, "b r t (m d) -> (b m r) t d", m=heads) for x in (q * scale, k, v))
+    first = torch.arange(0, b * heads * r, r, device=index.device)
+    rows = (first.view(b, heads, 1, 1) + index[:, None]).flatten(0, 2)
+    if real is not None:
+        real = real[:, None].expand(-1, heads, -1, -1, -1).flatten(0, 2).flatten(1)[:, None]  # (b m r) 1 (n t)
+    out = PieceByPiece.apply(q, k, v, rows, real)
+    return rearrange(out, "(b m r) t d -> b r t (m d)", m=heads, r=r)
+
+
+class PieceByPiece(torch.autograd.Function):
+    """softmax(Q (K^g)^T) V^g, where row i of K^g is k[rows[i]]; the backward pass gathers and weighs again.
+
+    With P the weights and G the gradient of the output: dV^g = P^T G, dP = G (V^g)^T,
+    dS = P * (dP - rowsum(P * dP)), dQ = dS K^g, dK^g = dS^T Q. Rows of dK^g and dV^g are added where they came from.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, v, rows, real):
+        """q, k, v: (i t d). rows: (i n). real: (i 1 n*t) or None."""
+        ctx.save_for_backward(q, k, v, rows, real)
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        for piece, _, keys, values in pieces(q, k, v, rows):
+            torch.bmm(weights(q[piece], keys, real, piece), values, out=out[piece])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        q, k, v, rows, real = ctx.saved_tensors
+        grad, (t, d) = grad.contiguous(), q.shape[1:]
+        dq, dk, dv = (torch.zeros(q.shape, dtype=q.dtype, device=q.device) for _ in range(3))
+        for piece, chosen, keys, values in pieces(q, k, v, rows):
+            p = weights(q[piece], keys, real, piece)
+            dv.index_add_(0, chosen, torch.bmm(p.mT, grad[piece]).view(-1, t, d))
+            ds = torch.bmm(grad[piece], values.mT)
+            ds.sub_((p * ds).sum(dim=-1, keepdim=True)).mul_(p)
+            torch.bmm(ds, keys, out=dq[piece])
+            dk.index_add_(0, chosen, torch.bmm(ds.mT, q[piece]).view(-1, t, d))
+        return dq, dk, dv, None, None
+
+
+PIECE = 2**19  # numbers in the keys, or in the weights, of one piece: 2 MB, about a core's second-level cache
+
+
+def pieces(q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Some rows at a time: which, what they read, and its keys and values, gathered."""
+    t, d = q.shape[1:]
+    step = max(1, PIECE // (rows.shape[1] * t * max(t, d)))
+    for start in range(0, len(rows), step):
+        piece = slice(start, start + step)
+        chosen = rows[piece].flatten()
+        yield piece, chosen, *(x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
+
+
+def weights(q: Tensor, keys: Tensor, real: Tensor | None, piece: slice) -> Tensor:
+    """The softmax over the keys of one piece."""
+    scores = torch.bmm(q, keys.mT)
+    if real is not None:
+        scores.masked_fill_(~real[piece], float("-inf"))
+    return scores.softmax(dim=-1)

@@ -204,6 +204,7 @@ class BiFormer(nn.Module):
         self.norm = nn.BatchNorm2d(dims[-1])
         self.head = nn.Linear(dims[-1], config.num_classes)
         config.initialise(self)
+        self.to(memory_format=torch.channels_last)  # as the maps are: spares the convolutions their copies
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Class logits. Raises ValueError for images that are not (b c h w) with the config's channels."""

@@ -12,8 +12,8 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
 
     ``out[b, i, n * t + m] == regions[b, index[b, i, n], m]``
 
-    A region is one row of a matrix (b r) x (t c), so this is a selection of rows. Its backward adds each row's
-    gradient straight into the input. A gather from an input expanded to (b r r t c), as in the official code,
+    A region is one row of b * r, so this is a selection of rows. Its backward adds each row's gradient straight into
+    the input. A gather from an input expanded to (b r r t c), as in the official code,
     gives the same values, but its backward fills zeros of the expanded size: r times the memory of the input.
 
     Raises ValueError for a wrong rank or batch; IndexError for a region outside 0..r-1. That last check needs the
@@ -21,8 +21,16 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
     answers for the index.
     """
     require_axes("regions", regions, "b r t c")
-    require_axes("index", index, "b r k")
     b, r, t, c = regions.shape
+    require_index(index, b, r)
+    first = torch.arange(0, b * r, r, device=index.device)[:, None, None]
+    rows = regions.flatten(0, 1).index_select(0, (first + index).flatten())
+    return rows.reshape(b, r, index.shape[2] * t, c)
+
+
+def require_index(index: Tensor, b: int, r: int) -> None:
+    """Raise, as `gather_regions` says, unless index is (b r k) and names regions 0 to r - 1."""
+    require_axes("index", index, "b r k")
     if index.shape[:2] != (b, r):
         raise ValueError(
             f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}"
@@ -31,6 +39,3 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
         lowest, highest = index.aminmax()
         if lowest < 0 or highest >= r:  # else a row of another image would be read, silently
             raise IndexError(f"index must name regions 0 to {r - 1}, but holds {int(lowest)} to {int(highest)}")
-    first = torch.arange(0, b * r, r, device=index.device)[:, None, None]
-    rows = regions.reshape(b * r, t * c).index_select(0, (first + index).flatten())
-    return rows.reshape(b, r, index.shape[2] * t, c)

@@ -59,35 +59,31 @@ class BiLevelRoutingAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         """Attend over a channels-last map; its size stays. Raises ValueError for a wrong rank or width."""
-        qkv = self.project(x)
-        padded, valid = self.pad(qkv)
-        q, k, v = (partition_regions(part, self.grid) for part in padded.chunk(3, dim=-1))
+        regions, valid, size = self.cut(x)
+        q, k, v = self.qkv(regions).chunk(3, dim=-1)
         index = self.choose(q, k, valid).index
         out = self.attend(q, k, v, index, self.heads, scale=self.scale, valid=valid)
-        out = merge_regions(out, self.grid, padded.shape[1:3])[:, : x.shape[1], : x.shape[2]]
+        h, w = x.shape[1:3]
+        out = merge_regions(out, self.grid, size)[:, :h, :w]
         if self.lce is not None:
-            out = out + self.lce(qkv.chunk(3, dim=-1)[2])
+            out = out + self.lce(merge_regions(v, self.grid, size)[:, :h, :w])
         return self.out(out)
 
     def route(self, x: Float[Tensor, "b h w c"]) -> Routes:
         """Who would read whom in this map, without attending."""
-        padded, valid = self.pad(self.project(x))
-        q, k, _ = (partition_regions(part, self.grid) for part in padded.chunk(3, dim=-1))
+        regions, valid, _ = self.cut(x)
+        q, k, _ = self.qkv(regions).chunk(3, dim=-1)
         return self.choose(q, k, valid)
 
-    def project(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w 3*c"]:
-        """Queries, keys and values of every token, side by side."""
+    def cut(self, x: Tensor) -> tuple[Tensor, Bool[Tensor, "r t"] | None, tuple[int, int]]:
+        """The regions of the padded map, which of their tokens are real (None: all), and the padded map's size."""
         require_axes("x", x, "b h w c")
         if x.shape[-1] != self.dim:
             raise ValueError(f"x must have {self.dim} channels on its last axis, but its shape is {tuple(x.shape)}")
-        return self.qkv(x)
-
-    def pad(self, qkv: Tensor) -> tuple[Tensor, Bool[Tensor, "r t"] | None]:
-        """The projected map padded to the grid, and which of its tokens are real (None: all of them)."""
-        padded, valid = pad_to_grid(qkv, self.grid)
-        if padded.shape == qkv.shape:
-            return padded, None
-        return padded, partition_regions(valid[None, :, :, None], self.grid)[0, :, :, 0]
+        padded, valid = pad_to_grid(x, self.grid)
+        size = padded.shape[1:3]
+        real = None if size == x.shape[1:3] else partition_regions(valid[None, :, :, None], self.grid)[0, :, :, 0]
+        return partition_regions(padded, self.grid), real, size
 
     def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
         """Ask the router, and tell it of regions without a real token where there was padding."""

@@ -7,6 +7,18 @@ import torch
 import torch.nn.functional as F
 
 import bra
+from bra import attention
+from bra.attention import attend_gathered, attend_in_pieces, attend_masked
+from bra.measure import LargestTensor
+
+WAYS = [attend_gathered, attend_masked, attend_in_pieces]
+each_way = pytest.mark.parametrize("way", WAYS)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """So small that the tests' tensors make several pieces, the last of them shorter."""
+    monkeypatch.setattr(attention, "PIECE", 4 * 3 * 3 * 7)
 
 
 def draw(b=2, r=5, t=3, c=14, k=3, dtype=torch.float64):
@@ -19,28 +31,38 @@ def assert_equals_the_loops(got, *args):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-12)
 
 
+@each_way
 @pytest.mark.parametrize("scale", [None, 0.3])
-def test_equals_the_loops(scale):
+def test_equals_the_loops(scale, way):
     q, k, v, index = draw()
-    assert_equals_the_loops(bra.attend(q, k, v, index, 2, scale), q, k, v, index, 2, scale)
+    assert_equals_the_loops(bra.attend(q, k, v, index, 2, scale, way=way), q, k, v, index, 2, scale)
 
 
-def test_padded_tokens_get_no_attention_and_nobody_gets_nan():
+@each_way
+def test_a_region_read_twice_counts_twice(way):
+    q, k, v, index = draw()
+    index[1, :, 2] = index[1, :, 0]
+    assert_equals_the_loops(bra.attend(q, k, v, index, 2, way=way), q, k, v, index, 2)
+
+
+@each_way
+def test_padded_tokens_get_no_attention_and_nobody_gets_nan(way):
     q, k, v, index = draw()
     valid = torch.tensor([[True, False, True], [True, True, True], [False] * 3, [False] * 3, [False, False, True]])
     index[0, 0] = torch.tensor([2, 3, 0])
     index[1, 4, :] = 2  # nothing that it reads is real
-    out = bra.attend(q, k, v, index, 2, valid=valid)
+    out = bra.attend(q, k, v, index, 2, valid=valid, way=way)
     assert_equals_the_loops(out, q, k, v, index, 2, None, valid)
     assert (out[1, 4] == 0).all(), "a query without a real token to read must get 0"
     poison = torch.where(valid[None, :, :, None], 0.0, 1e9)
-    assert torch.equal(out, bra.attend(q, k + poison, v + poison, index, 2, valid=valid))
+    assert torch.equal(out, bra.attend(q, k + poison, v + poison, index, 2, valid=valid, way=way))
 
 
-def test_without_real_tokens_the_gradient_is_zero_not_nan():
+@each_way
+def test_without_real_tokens_the_gradient_is_zero_not_nan(way):
     q, k, v, index = draw(b=1)
     q, k, v = (x.requires_grad_() for x in (q, k, v))
-    bra.attend(q, k, v, index, 2, valid=torch.zeros(5, 3, dtype=torch.bool)).sum().backward()
+    bra.attend(q, k, v, index, 2, valid=torch.zeros(5, 3, dtype=torch.bool), way=way).sum().backward()
     assert all((x.grad == 0).all() for x in (q, k, v))
 
 
@@ -84,22 +106,57 @@ def test_the_default_scale_is_that_of_a_head():
     torch.testing.assert_close(bra.attend(q, k, v, index, 2), bra.attend(q, k, v, index, 2, 1 / math.sqrt(7)))
 
 
+@each_way
 @pytest.mark.parametrize("valid", [None, torch.tensor([[True, False], [True, True], [False, False]])])
-def test_gradients(valid):
-    q, k, v, index = draw(b=1, r=3, t=2, c=4, k=2)
+def test_gradients(valid, way, monkeypatch):
+    monkeypatch.setattr(attention, "PIECE", 2 * 2 * 2 * 2)  # one region a piece
+    q, k, v, index = draw(b=2, r=3, t=2, c=4, k=2)
     inputs = [x.requires_grad_() for x in (q, k, v)]
-    assert torch.autograd.gradcheck(lambda *qkv: bra.attend(*qkv, index, 2, valid=valid), inputs)
+    assert torch.autograd.gradcheck(lambda *qkv: bra.attend(*qkv, index, 2, valid=valid, way=way), inputs)
 
 
+@each_way
+def test_gradients_of_parts_of_a_wider_tensor(way):
+    qkv = torch.randn(2, 5, 3, 42, dtype=torch.float64, requires_grad=True)
+    index = draw()[3]
+    grads = [
+        torch.autograd.grad(bra.attend(*qkv.chunk(3, dim=-1), index, 2, way=w).sum(), qkv)[0]  # a gradient of stride 0
+        for w in (way, attend_gathered)
+    ]
+    torch.testing.assert_close(*grads)
+
+
+def test_takes_the_cheapest_way():
+    def way(b, r, t, c, n, dtype=torch.float32):
+        return attention.cheapest_way(torch.empty(b, r, t, c, dtype=dtype), torch.empty(b, r, n))
+
+    assert way(8, 49, 4, 256, 16) is attend_masked, "a third of small regions is read"
+    assert way(8, 49, 64, 64, 1) is attend_gathered
+    assert way(8, 49, 16, 128, 4) is attend_in_pieces, "large"
+    assert way(8, 49, 16, 128, 4, torch.bfloat16) is attend_gathered, "the softmax of pieces would be bfloat16"
+
+
+def test_in_pieces_the_gathered_tokens_are_never_there_all_at_once():
+    q, k, v, index = draw(b=1, r=49, t=8, c=16, k=8, dtype=torch.float32)
+    gathered = k.nbytes * 8
+    for way, expected in ((attend_gathered, gathered), (attend_in_pieces, k.nbytes)):
+        with LargestTensor() as largest:
+            bra.attend(*(x.requires_grad_() for x in (q, k, v)), index, 2, way=way).sum().backward()
+        assert largest.bytes == expected, largest.operation
+
+
+@each_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_as_exact_as_plain_pytorch_in_the_same_precision(dtype):
+def test_as_exact_as_plain_pytorch_in_the_same_precision(dtype, way):
+    if way is attend_in_pieces and dtype == torch.bfloat16:
+        return  # never taken
     q, k, v, index = draw(b=2, r=7, t=16, c=64, k=4)
     exact = bra.attend(q, k, v, index, 2)
     low = [x.to(dtype) for x in (q, k, v)]
     keys, values = (bra.gather_regions(x, index).unflatten(-1, (2, 32)).transpose(2, 3) for x in low[1:])
     scores = low[0].unflatten(-1, (2, 32)).transpose(2, 3) @ keys.mT / 32**0.5
     plain = (scores.softmax(dim=-1) @ values).transpose(2, 3).flatten(3)
-    error, allowed = ((x.double() - exact).abs().max() for x in (bra.attend(*low, index, 2), plain))
+    error, allowed = ((x.double() - exact).abs().max() for x in (bra.attend(*low, index, 2, way=way), plain))
     assert error <= 2 * allowed
 
 
