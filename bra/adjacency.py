@@ -1,5 +1,6 @@
 """Step 02. Which regions are related: one descriptor a region, one affinity a pair of regions."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -9,14 +10,15 @@ from bra.arguments import require_axes
 def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None) -> Float[Tensor, "b r c"]:
     """The mean of each region's tokens (paper, section 3.2: Q^r and K^r).
 
-    With `valid`, the mean of its real tokens; a region without any gets zeros.
+    With `valid`, the mean of its real tokens; a region without any gets zeros. Half precision gives float32 means.
     Raises ValueError if regions is not (b r t c).
     """
     require_axes("regions", regions, "b r t c")
+    dtype = torch.promote_types(regions.dtype, torch.float32)
     if valid is None:
-        return regions.mean(dim=2)
+        return regions.mean(dim=2, dtype=dtype)
     share = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
-    return (regions * share[:, :, None].to(regions.dtype)).sum(dim=2)
+    return (regions * share[:, :, None].to(dtype)).sum(dim=2)
 
 
 def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:

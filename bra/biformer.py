@@ -9,15 +9,13 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from bra.arguments import require_heads
 from bra.attention import attend
+from bra.block import Block, FullAttention
 from bra.layer import BiLevelRoutingAttention, record_routes
-from bra.lce import LocalContextEnhancement
 from bra.patterns import Grid
 from bra.topk import Routes
 
@@ -73,6 +71,8 @@ class BiFormerConfig:
     lce_kernel: side of the LCE's filter; 0 leaves it out.
     router: makes the router of one layer from (grid, k); None is `TopKRouter(k)`.
     attend: the attention function of the routed layers.
+    checkpoint_stages: stages (from 0) whose blocks, in training, are computed again in the backward pass instead of
+    kept: less memory, about a third more time.
     initialise: sets the weights that training starts from.
     """
 
@@ -86,6 +86,7 @@ class BiFormerConfig:
     lce_kernel: int = 5
     router: Callable[[Grid, int], nn.Module] | None = None
     attend: Callable[..., Tensor] = attend
+    checkpoint_stages: tuple[int, ...] = ()
     initialise: Callable[[nn.Module], None] = initialise_small
 
     def __post_init__(self):
@@ -93,6 +94,10 @@ class BiFormerConfig:
             raise ValueError(f"stem must end in the first stage's dim, but stem is {self.stem}, stages {self.stages}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be at least 0 and below 1, but is {self.drop_path}")
+        if not set(self.checkpoint_stages) <= set(range(len(self.stages))):
+            raise ValueError(
+                f"checkpoint_stages must be among 0 to {len(self.stages) - 1}, but are {self.checkpoint_stages}"
+            )
 
 
 def four_stages(dim: int, depths: tuple[int, int, int, int]) -> BiFormerConfig:
@@ -114,70 +119,6 @@ BASE = four_stages(dim=96, depths=(4, 4, 18, 4))
 NANO = BiFormerConfig(
     stem=(32, 64), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8, initialise=initialise_alike
 )
-
-
-class FullAttention(nn.Module):
-    """Every token attends to every token: the last stage's attention in the official code.
-
-    Y = W_o (softmax(d^(-1/2) Q K^T) V + LCE(X)), d = dim / heads: the projection has no bias, the scale is the
-    head's, and the LCE reads the input X rather than V.
-    Raises ValueError for heads that do not divide dim.
-    """
-
-    def __init__(self, dim: int, heads: int, lce_kernel: int = 5):
-        super().__init__()
-        require_heads(dim, heads)
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """Attend over a channels-last map; its size stays."""
-        q, k, v = rearrange(self.qkv(x), "b h w (three m d) -> three b m (h w) d", three=3, m=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v)
-        out = rearrange(out, "b m (h w) d -> b h w (m d)", h=x.shape[1])
-        if self.lce is not None:
-            out = out + self.lce(x)
-        return self.out(out)
-
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016): in training, drop a sample's branch with probability `rate`."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
-        """What is kept is divided by 1 - rate, so that the expectation stays."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate}"
-
-
-class Block(nn.Module):
-    """Position code, attention and MLP, each added to its input (paper, figure 3)."""
-
-    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: int, drop_path: float):
-        super().__init__()
-        self.position = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Maps enter and leave channels-first; between, tokens are channels-last."""
-        x = (x + self.position(x)).permute(0, 2, 3, 1)
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return x.permute(0, 3, 1, 2)
 
 
 class BiFormer(nn.Module):
@@ -202,24 +143,62 @@ class BiFormer(nn.Module):
             for s in config.stages
         )
         self.norm = nn.BatchNorm2d(dims[-1])
-        self.head = nn.Linear(dims[-1], config.num_classes)
+        self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
         config.initialise(self)
         self.to(memory_format=torch.channels_last)  # as the maps are: spares the convolutions their copies
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
-        """Class logits. Raises ValueError for images that are not (b c h w) with the config's channels."""
+        """Class logits. Raises ValueError as `pyramid` does."""
         return self.head(self.norm(self.pyramid(images)[-1]).mean(dim=(2, 3)))
 
     def pyramid(self, images: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """The map (b c h w) after each stage, before the last norm. Raises ValueError as `forward` does."""
+        """The map (b c h w) after each stage, before the last norm; `feature_info` says what they are.
+
+        Raises ValueError for images that are not (b c h w) of floating point with the config's channels, or none.
+        """
+        self.require_images(images)
+        maps = []
+        for i, (downsample, stage) in enumerate(zip(self.downsample, self.stages, strict=True)):
+            images = downsample(images)
+            for block in stage:
+                if i in self.config.checkpoint_stages and self.training:
+                    images = checkpoint(block, images, use_reentrant=False)
+                else:
+                    images = block(images)
+            maps.append(images)
+        return maps
+
+    @property
+    def feature_info(self) -> list[dict]:
+        """Of each map of `pyramid`: channels, stride to the image, module. The names are those of timm's backbones."""
+        first = len(self.config.stem)
+        return [
+            {"num_chs": stage.dim, "reduction": 2 ** (first + i), "module": f"stages.{i}"}
+            for i, stage in enumerate(self.config.stages)
+        ]
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """A new head for `num_classes` classes; 0 leaves it out, and `forward` returns the mean of the last map.
+
+        Raises ValueError for a negative number.
+        """
+        if num_classes < 0:
+            raise ValueError(f"num_classes must be at least 0, but is {num_classes}")
+        old = self.norm.weight
+        self.config = replace(self.config, num_classes=num_classes)
+        self.head = nn.Linear(self.config.stages[-1].dim, num_classes) if num_classes else nn.Identity()
+        self.config.initialise(self.head)
+        self.head.to(old.device, old.dtype)
+
+    def require_images(self, images: Tensor) -> None:
+        """Raise ValueError for what is no batch of images for this model."""
         if images.ndim != 4 or images.shape[1] != self.config.in_channels:
             channels, shape = self.config.in_channels, tuple(images.shape)
             raise ValueError(f"images must be (b c h w) with {channels} channels, but the shape is {shape}")
-        maps = []
-        for downsample, stage in zip(self.downsample, self.stages, strict=True):
-            images = stage(downsample(images))
-            maps.append(images)
-        return maps
+        if not images.is_floating_point():
+            raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
+        if 0 in images.shape:
+            raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
         """The `Routes` of every routed block, first block first, without gradient; in the model's present mode."""

@@ -1,8 +1,9 @@
 """Step 07. The steps become one layer: Bi-level Routing Attention."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class BiLevelRoutingAttention(nn.Module):
     dim: channels. heads: attention heads, a divisor of dim. grid: (rows, columns) of regions.
     k: regions that each region reads, if the router is the default one.
     router: a module that chooses them, `TopKRouter(k)` by default. It is called with the region means of q and of k,
-    and, if the map was padded, with a third argument: which regions hold a real token.
+    in float32 at least, and, if the map was padded, with a third argument: which regions hold a real token.
     attend: the attention function, with the signature of `bra.attend`.
     lce_kernel: side of the LCE's filter, odd; 0 leaves the LCE out.
     scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code (the paper writes
@@ -86,9 +87,14 @@ class BiLevelRoutingAttention(nn.Module):
         return partition_regions(padded, self.grid), real, size
 
     def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
-        """Ask the router, and tell it of regions without a real token where there was padding."""
-        q_means, k_means = region_means(q, valid), region_means(k, valid)
-        return self.router(q_means, k_means) if valid is None else self.router(q_means, k_means, valid.any(dim=1))
+        """Ask the router, and tell it of regions without a real token where there was padding.
+
+        Under autocast too, it decides in float32: what bfloat16 rounds to a tie would be routed by chance.
+        """
+        lower = torch.amp.is_autocast_available(q.device.type) and torch.is_autocast_enabled(q.device.type)
+        with torch.autocast(q.device.type, enabled=False) if lower else nullcontext():
+            q_means, k_means = region_means(q, valid), region_means(k, valid)
+            return self.router(q_means, k_means) if valid is None else self.router(q_means, k_means, valid.any(dim=1))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, grid={self.grid}"

@@ -24,8 +24,9 @@ from bra.images import DamagedImage
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.recall import Recall
 from bra.report import best_block, finish, table
-from bra.runs import RunFolder, load_weights, read_json, read_tensors
+from bra.runs import RunFolder, read_json
 from bra.topk import TableRouter
+from bra.weights import load_weights, read_tensors
 
 MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
 TABLES = {"local": local_regions, "axial": axial_regions, "dilated": dilated_regions}

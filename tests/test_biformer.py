@@ -1,11 +1,14 @@
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import bra
-from bra.biformer import Block, DropPath, FullAttention
+from bra.attention import attend_gathered
+from bra.block import DropPath
+from bra.measure import multiply_adds
 
 
 def small(**changes):
@@ -66,42 +69,6 @@ def test_an_image_does_not_depend_on_its_batch():
     torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-12)
 
 
-def test_full_attention_is_multi_head_attention_with_a_head_scale_and_lce_of_its_input():
-    full = FullAttention(12, 4).double()
-    x = torch.randn(2, 3, 5, 12, dtype=torch.float64)
-    plain = nn.MultiheadAttention(12, 4, bias=False, batch_first=True).double()
-    plain.in_proj_weight.data, plain.out_proj.weight.data = full.qkv.weight, torch.eye(12, dtype=torch.float64)
-    tokens = x.flatten(1, 2)
-    expected = full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x) + full.lce(x))
-    torch.testing.assert_close(full(x), expected)
-    assert full.qkv.bias is None
-
-
-def test_a_block_adds_position_attention_and_mlp_to_its_input():
-    block = Block(6, bra.BiLevelRoutingAttention(6, 2, (2, 2), 2), 3, 0.0).double()
-    x = torch.randn(2, 6, 4, 6, dtype=torch.float64)
-    y = (x + block.position(x)).permute(0, 2, 3, 1)
-    y = y + block.attention(block.norm1(y))
-    y = y + block.mlp(block.norm2(y))
-    torch.testing.assert_close(block(x), y.permute(0, 3, 1, 2))
-    assert block.norm1.eps == 1e-6 and block.position.groups == 6
-
-
-def test_drop_path_drops_both_branches_of_a_block():
-    block = Block(6, bra.BiLevelRoutingAttention(6, 2, (2, 2), 2), 3, drop_path=0.9999).train()
-    x = torch.randn(2, 6, 4, 6)
-    torch.testing.assert_close(block(x), x + block.position(x))
-
-
-def test_drop_path_drops_whole_samples_in_training_only_and_keeps_the_mean():
-    drop, x = DropPath(0.25), torch.ones(4000, 2, 3)
-    assert torch.equal(drop.eval()(x), x)
-    out = drop.train()(x)
-    assert set(out.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
-    assert (out == out[:, :1, :1]).all(), "a sample is kept or dropped as a whole"
-    assert abs(out.mean().item() - 1) < 0.05
-
-
 def test_drop_path_rises_linearly_over_the_blocks():
     rates = [m.rate for m in small(drop_path=0.3).modules() if isinstance(m, DropPath)]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3])
@@ -140,6 +107,15 @@ def test_says_what_is_wrong():
     for images in (torch.zeros(3, 32, 32), torch.zeros(2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be \(b c h w\) with 3 channels, but the shape is"):
             small()(images)
+    with pytest.raises(ValueError, match=r"images must be floating point, .* but are torch.uint8"):
+        small()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    for shape in ((0, 3, 32, 32), (2, 3, 0, 32)):
+        with pytest.raises(ValueError, match="images must hold at least one pixel, but the shape is"):
+            small()(torch.zeros(shape))
+    with pytest.raises(ValueError, match="num_classes must be at least 0, but is -1"):
+        small().reset_classifier(-1)
+    with pytest.raises(ValueError, match=r"checkpoint_stages must be among 0 to 2, but are \(3,\)"):
+        small(checkpoint_stages=(3,))
     with pytest.raises(ValueError, match="stem must end in the first stage's dim"):
         small(stem=(4, 9))
     for rate in (-0.1, 1.0):
@@ -147,5 +123,104 @@ def test_says_what_is_wrong():
             small(drop_path=rate)
     with pytest.raises(ValueError, match="k must be between 1 and the number of regions, 2, but is 3"):
         small(grid=(1, 2))
-    with pytest.raises(ValueError, match="dim must be divisible by heads"):
-        FullAttention(10, 3)
+
+
+def test_feature_info_says_what_the_pyramid_gives():
+    model = small().eval()
+    maps = model.pyramid(torch.randn(1, 3, 48, 80))
+    for info, stage in zip(model.feature_info, maps, strict=True):
+        assert stage.shape == (1, info["num_chs"], 48 // info["reduction"], 80 // info["reduction"])
+        assert isinstance(model.get_submodule(info["module"]), nn.Sequential)
+    with torch.device("meta"):
+        info = bra.biformer_tiny().feature_info
+    assert [(i["num_chs"], i["reduction"]) for i in info] == [(64, 4), (128, 8), (256, 16), (512, 32)]
+
+
+def test_reset_classifier():
+    model, images = small().double().eval(), torch.randn(2, 3, 32, 40, dtype=torch.float64)
+    model.reset_classifier(11)
+    assert model(images).shape == (2, 11) and model.config.num_classes == 11
+    assert (model.head.bias == 0).all() and abs(model.head.weight.std().item() - 0.02) < 0.004
+    model.reset_classifier(0)
+    expected = model.norm(model.pyramid(images)[-1]).mean(dim=(2, 3))
+    torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
+    torch.testing.assert_close(small(num_classes=0).eval()(images.float()).shape, torch.Size([2, 24]))
+
+
+@pytest.mark.parametrize("stages", [(0,), (1, 2), (0, 1, 2)])
+def test_checkpointed_stages_give_the_same_gradients_with_less_kept(stages):
+    def run(checkpoint_stages):
+        torch.manual_seed(0)
+        model = small(drop_path=0.3, checkpoint_stages=checkpoint_stages).double().train()
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.nbytes) or x, lambda x: x):
+            loss = model(images).square().sum()
+        loss.backward()
+        return [p.grad for p in model.parameters()], sum(kept)
+
+    images = torch.randn(4, 3, 48, 40, dtype=torch.float64)
+    (expected, kept), (grads, less) = run(()), run(stages)
+    torch.testing.assert_close(grads, expected, rtol=0, atol=1e-9)
+    assert less < 0.8 * kept
+
+
+def test_channels_last_images_change_nothing():
+    model, images = small().double().eval(), torch.randn(2, 3, 37, 50, dtype=torch.float64)
+    torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), model(images), rtol=0, atol=1e-12)
+    assert model.stages[0][0].position.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 32), (37, 50), (64, 97), (1, 1)])
+def test_every_pixel_counts_and_no_padded_token_does(size, monkeypatch):
+    model = small(grid=(3, 2)).double().eval()
+    images = torch.randn(1, 3, *size, dtype=torch.float64, requires_grad=True)
+    logits = model(images)
+    logits.square().sum().backward()
+    assert (images.grad.abs().sum(dim=1) > 0).all(), "a real pixel changes nothing"
+
+    def poisoned(x, grid):
+        padded, valid = bra.pad_to_grid(x, grid)
+        return torch.where(valid[None, :, :, None], padded, 1e3), valid
+
+    monkeypatch.setattr("bra.layer.pad_to_grid", poisoned)
+    torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-12, msg="a padded token changes something")
+
+
+@pytest.mark.parametrize("size", [(48, 64), (24, 32)])
+def test_where_the_grid_fits_masking_changes_nothing(size, monkeypatch):
+    model, images = small().double().eval(), torch.randn(2, 3, *size, dtype=torch.float64)
+    exact, cut = model(images), bra.BiLevelRoutingAttention.cut
+
+    def masked(layer, x):
+        regions, real, padded = cut(layer, x)
+        return regions, torch.ones(regions.shape[1:3], dtype=torch.bool) if real is None else real, padded
+
+    monkeypatch.setattr(bra.BiLevelRoutingAttention, "cut", masked)
+    torch.testing.assert_close(model(images), exact, rtol=0, atol=1e-12)
+
+
+def test_routes_in_float32_under_bfloat16_autocast():
+    seen = []
+
+    class Spy(bra.TopKRouter):
+        def forward(self, q_means, k_means, real=None):
+            seen.append((q_means.dtype, k_means.dtype))
+            routes = super().forward(q_means, k_means, real)
+            seen.append((routes.affinity.dtype,) * 2)
+            return routes
+
+    model = small(router=lambda grid, k: Spy(k)).train()
+    images = torch.randn(2, 3, 37, 50)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(images)
+        logits.float().square().sum().backward()
+    assert logits.dtype == torch.bfloat16 and set(seen) == {(torch.float32,) * 2}
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_multiply_adds_at_224_are_the_papers():
+    by_definition = partial(bra.attend, way=attend_gathered)  # the faster ways may multiply more
+    for make, billions in ((bra.biformer_tiny, 2.2), (bra.biformer_small, 4.5), (bra.biformer_base, 9.8)):
+        with torch.device("meta"):
+            model, image = make(attend=by_definition).eval(), torch.empty(1, 3, 224, 224)
+        assert round(multiply_adds(lambda: model(image)) / 1e9, 1) == billions  # noqa: B023

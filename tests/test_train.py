@@ -18,8 +18,8 @@ from bra.data import RecallBoards
 from bra.engine import evaluate
 from bra.recall import Recall
 from bra.report import table
-from bra.runs import read_tensors
 from bra.train import TrainConfig, build_model, load_model, pick_device, prepare, train
+from bra.weights import read_tensors
 
 SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", drop_path=0.2)
 

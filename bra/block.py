@@ -1,0 +1,74 @@
+"""What the stages of a BiFormer are made of: blocks, the last stage's attention, and stochastic depth."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bra.arguments import require_heads
+from bra.lce import LocalContextEnhancement
+
+
+class FullAttention(nn.Module):
+    """Every token attends to every token: the last stage's attention in the official code.
+
+    Y = W_o (softmax(d^(-1/2) Q K^T) V + LCE(X)), d = dim / heads: the projection has no bias, the scale is the
+    head's, and the LCE reads the input X rather than V.
+    Raises ValueError for heads that do not divide dim.
+    """
+
+    def __init__(self, dim: int, heads: int, lce_kernel: int = 5):
+        super().__init__()
+        require_heads(dim, heads)
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        """Attend over a channels-last map; its size stays."""
+        q, k, v = rearrange(self.qkv(x), "b h w (three m d) -> three b m (h w) d", three=3, m=self.heads)
+        out = F.scaled_dot_product_attention(q, k, v)
+        out = rearrange(out, "b m (h w) d -> b h w (m d)", h=x.shape[1])
+        if self.lce is not None:
+            out = out + self.lce(x)
+        return self.out(out)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., 2016): in training, drop a sample's branch with probability `rate`."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b ..."]:
+        """What is kept is divided by 1 - rate, so that the expectation stays."""
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"
+
+
+class Block(nn.Module):
+    """Position code, attention and MLP, each added to its input (paper, figure 3)."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: int, drop_path: float):
+        super().__init__()
+        self.position = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Maps enter and leave channels-first; between, tokens are channels-last."""
+        x = (x + self.position(x)).permute(0, 2, 3, 1)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.drop_path(self.mlp(self.norm2(x)))
+        return x.permute(0, 3, 1, 2)

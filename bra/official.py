@@ -1,0 +1,112 @@
+"""The published checkpoints in our models: entries get our names, values stay as they are.
+
+Reading files needs the package's extra `train` (for safetensors).
+"""
+
+import argparse
+import pickle
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bra.biformer import BiFormer
+from bra.weights import load_weights, read_tensors
+
+TABLE = {  # in every block stages.STAGE.BLOCK: the official module, and ours
+    "pos_embed": "position",
+    "norm1": "norm1",
+    "attn.qkv.qkv": "attention.qkv",  # routed stages
+    "attn.wo": "attention.out",
+    "attn.qkv": "attention.qkv",  # the last stage
+    "attn.proj": "attention.out",
+    "attn.lepe": "attention.lce.conv",
+    "norm2": "norm2",
+    "mlp.0": "mlp.0",
+    "mlp.3": "mlp.2",  # theirs has an identity between the linear layer and its activation
+}
+OUTSIDE = {"downsample_layers": "downsample", "norm": "norm", "head": "head"}  # not in a block
+
+
+def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The official models' state dict under our names.
+
+    Raises ValueError naming the entries that no official model has, and those that are missing: a block must have
+    what the other blocks of its stage have, and there must be a norm, a head and a downsampling for each stage.
+    """
+    names = {name: translate(name) for name in state_dict}
+    complaints = [f"unexpected {name}" for name, ours in names.items() if ours is None]
+    complaints += [f"missing {name}" for name in missing(state_dict)]
+    if complaints:
+        more = f" and {len(complaints) - 8} more" if len(complaints) > 8 else ""
+        raise ValueError(f"not the state dict of an official BiFormer: {'; '.join(complaints[:8])}{more}")
+    return {names[name]: value for name, value in state_dict.items()}
+
+
+def translate(name: str) -> str | None:
+    """Our name of an entry of the official models; None if they have none of this name."""
+    if block := re.fullmatch(r"(stages\.\d+\.\d+)\.(.+)\.(weight|bias)", name):
+        place, module, kind = block.groups()
+        return f"{place}.{TABLE[module]}.{kind}" if module in TABLE else None
+    module, _, rest = name.partition(".")
+    return f"{OUTSIDE[module]}.{rest}" if module in OUTSIDE and rest else None
+
+
+def missing(names: Mapping[str, Tensor]) -> list[str]:
+    """Which entries these names lack beside each other."""
+    blocks = defaultdict(lambda: defaultdict(set))  # stage -> block -> its entries
+    for name in names:
+        if block := re.fullmatch(r"stages\.(\d+)\.(\d+)\.(.+)", name):
+            blocks[block[1]][block[2]].add(block[3])
+    wanted = ["norm.weight", "head.weight"]
+    for stage, entries in blocks.items():
+        wanted.append(f"downsample_layers.{stage}.0.weight")
+        everything = set().union(*entries.values())
+        wanted += [f"stages.{stage}.{block}.{entry}" for block in entries for entry in sorted(everything)]
+    return [name for name in wanted if name not in names]
+
+
+def load(model: BiFormer, path: str | Path) -> BiFormer:
+    """Put a published checkpoint into `model`, and return it.
+
+    path: a .pth file, a state dict or a dict that holds one under "model"; or a .safetensors file. Names may be the
+    official models' or ours. A head for another number of classes than the model's is left out, with a warning: the
+    model keeps its own. Nothing in the file is executed. The model is untouched if this raises.
+    Raises FileNotFoundError; ValueError for a file that holds anything but tensors and settings, and for entries that
+    are missing, unexpected, misshaped or not finite.
+    """
+    path = Path(path)
+    weights = read_tensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
+    if any(name.startswith("downsample_layers.") for name in weights):
+        weights = convert(weights)
+    spoiled = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if spoiled:
+        raise ValueError(f"{path} holds numbers that are not finite, first in {spoiled[0]}")
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
+    theirs, ours = len(weights.get("head.weight", ())), len(head.get("head.weight", ()))
+    if theirs and theirs != ours:
+        warnings.warn(
+            f"{path} classifies {theirs} classes and the model {ours}: its head is left out, the model keeps its own",
+            stacklevel=2,
+        )
+        weights = {name: value for name, value in weights.items() if not name.startswith("head.")} | head
+    load_weights(model, weights, path)
+    return model
+
+
+def read_pickle(path: Path) -> dict[str, Tensor]:
+    """The state dict in a .pth file, itself or under "model". Only tensors, plain values and a Namespace are let in."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} is damaged, or holds more than tensors and settings: {reason}") from error
+    weights = content.get("model", content) if isinstance(content, dict) else content
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise ValueError(f'{path} holds no state dict, neither itself nor under "model"')
+    return dict(weights)

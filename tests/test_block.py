@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import nn
+
+import bra
+from bra.block import Block, DropPath, FullAttention
+
+
+def test_full_attention_is_multi_head_attention_with_a_head_scale_and_lce_of_its_input():
+    full = FullAttention(12, 4).double()
+    x = torch.randn(2, 3, 5, 12, dtype=torch.float64)
+    plain = nn.MultiheadAttention(12, 4, bias=False, batch_first=True).double()
+    plain.in_proj_weight.data, plain.out_proj.weight.data = full.qkv.weight, torch.eye(12, dtype=torch.float64)
+    tokens = x.flatten(1, 2)
+    expected = full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x) + full.lce(x))
+    torch.testing.assert_close(full(x), expected)
+    assert full.qkv.bias is None
+
+
+def test_a_block_adds_position_attention_and_mlp_to_its_input():
+    block = Block(6, bra.BiLevelRoutingAttention(6, 2, (2, 2), 2), 3, 0.0).double()
+    x = torch.randn(2, 6, 4, 6, dtype=torch.float64)
+    y = (x + block.position(x)).permute(0, 2, 3, 1)
+    y = y + block.attention(block.norm1(y))
+    y = y + block.mlp(block.norm2(y))
+    torch.testing.assert_close(block(x), y.permute(0, 3, 1, 2))
+    assert block.norm1.eps == 1e-6 and block.position.groups == 6
+
+
+def test_drop_path_drops_both_branches_of_a_block():
+    block = Block(6, bra.BiLevelRoutingAttention(6, 2, (2, 2), 2), 3, drop_path=0.9999).train()
+    x = torch.randn(2, 6, 4, 6)
+    torch.testing.assert_close(block(x), x + block.position(x))
+
+
+def test_drop_path_drops_whole_samples_in_training_only_and_keeps_the_mean():
+    drop, x = DropPath(0.25), torch.ones(4000, 2, 3)
+    assert torch.equal(drop.eval()(x), x)
+    out = drop.train()(x)
+    assert set(out.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert (out == out[:, :1, :1]).all(), "a sample is kept or dropped as a whole"
+    assert abs(out.mean().item() - 1) < 0.05
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_says_what_is_wrong():
+    with pytest.raises(ValueError, match="dim must be divisible by heads, but dim is 10 and heads is 3"):
+        FullAttention(10, 3)

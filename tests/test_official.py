@@ -1,0 +1,190 @@
+import argparse
+import json
+import os
+import pickle
+from pathlib import Path
+
+import golden_inputs
+import numpy as np
+import pytest
+import torch
+
+import bra
+from bra import official
+from bra.weights import tensors_to_bytes
+
+GOLDEN = Path(__file__).parent / "golden"
+MODELS = {"tiny": bra.biformer_tiny, "small": bra.biformer_small, "base": bra.biformer_base}
+
+
+def state_dict(name):
+    """What the official models of tests/golden hold."""
+    entries = json.loads((GOLDEN / f"biformer_{name}.json").read_text())
+    return {key: torch.from_numpy(np.asarray(golden_inputs.entry(key, shape))) for key, shape in entries}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_outputs_and_gradients_equal_the_official_codes_in_float64(name):
+    golden, weights = np.load(GOLDEN / f"biformer_{name}.npz"), state_dict(name)
+    model = MODELS[name]().double().eval()
+    model.load_state_dict(official.convert(weights))
+    images = torch.from_numpy(golden_inputs.images()).double().requires_grad_()
+    maps = model.pyramid(images)
+    for i, stage in enumerate(maps):
+        np.testing.assert_allclose(stage.detach().mean(dim=(2, 3)), golden[f"stage{i}_mean"], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(stage.detach()[:, :, :2, :2], golden[f"stage{i}_corner"], rtol=0, atol=1e-9)
+    logits = model.head(model.norm(maps[-1]).mean(dim=(2, 3)))
+    np.testing.assert_allclose(logits.detach(), golden["logits"], rtol=0, atol=1e-9)
+    (logits * torch.from_numpy(golden_inputs.output_weights())).sum().backward()
+    expected = golden["image_gradient"]
+    np.testing.assert_allclose(images.grad[:, :, 5::16, 3::16], expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    parameters = dict(model.named_parameters())
+    names = [ours for ours in official.convert(weights) if ours in parameters]
+    lengths = [parameters[ours].grad.norm().item() for ours in names]
+    np.testing.assert_allclose(lengths, golden["parameter_gradient_norms"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_equal_the_official_codes_in_float32(name):
+    golden, model = np.load(GOLDEN / f"biformer_{name}.npz")["logits"], MODELS[name]().eval()
+    model.load_state_dict(official.convert(state_dict(name)))
+    with torch.no_grad():
+        logits = model(torch.from_numpy(golden_inputs.images()))
+    assert np.abs(logits.numpy() - golden).max() < 1e-5 * golden.std()
+
+
+@pytest.mark.parametrize(
+    ("change", "least"),
+    [
+        (lambda model: setattr(layer(model), "scale", 32**-0.5), 0.02),
+        (lambda model: setattr(model.stages[3][0].attention, "heads", 16), 0.01),
+        (lambda model: setattr(layer(model).router, "k", 3), 0.001),
+        (lambda model: setattr(model.stages[1][1].mlp, "1", torch.nn.ReLU()), 0.1),
+        (lambda model: setattr(model.stages[0][1].norm1, "eps", 1e-1), 0.01),
+    ],
+    ids=["head's scale", "16 heads", "k = 3", "ReLU", "another epsilon"],
+)
+def test_the_recorded_logits_tell_these_models_apart(change, least):
+    golden, model = np.load(GOLDEN / "biformer_tiny.npz")["logits"], bra.biformer_tiny().eval()
+    model.load_state_dict(official.convert(state_dict("tiny")))
+    change(model)
+    with torch.no_grad():
+        logits = model(torch.from_numpy(golden_inputs.images()))
+    assert np.abs(logits.numpy() - golden).max() > least * golden.std()
+
+
+def layer(model):
+    """A routed layer of stage 1, where 49 regions read 4."""
+    return model.stages[1][0].attention
+
+
+def test_every_entry_gets_a_place_of_its_own():
+    for name, make in MODELS.items():
+        ours = official.convert(state_dict(name))
+        with torch.device("meta"):
+            expected = {key: value.shape for key, value in make().state_dict().items()}
+        assert {key: value.shape for key, value in ours.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (lambda d: d.pop("stages.2.3.attn.wo.bias"), "missing stages.2.3.attn.wo.bias$"),
+        (lambda d: d.pop("stages.3.1.attn.proj.weight"), "missing stages.3.1.attn.proj.weight$"),
+        (lambda d: d.pop("downsample_layers.1.0.weight"), "missing downsample_layers.1.0.weight$"),
+        (lambda d: d.pop("head.weight"), "missing head.weight$"),
+        (lambda d: d.update({"stages.0.0.attn.router.emb.weight": 0}), "unexpected stages.0.0.attn.router.emb.weight"),
+        (lambda d: d.update({f"blocks.{i}.x": 0 for i in range(10)}), "unexpected blocks.7.x and 2 more"),
+    ],
+)
+def test_entries_that_do_not_belong_are_named(spoil, complaint):
+    weights = state_dict("tiny")
+    spoil(weights)
+    with pytest.raises(ValueError, match=complaint):
+        official.convert(weights)
+
+
+def save(path, weights):
+    if path.suffix == ".safetensors":
+        path.write_bytes(tensors_to_bytes(weights))
+    else:  # as the official training script saves
+        torch.save({"model": weights, "epoch": 299, "args": argparse.Namespace(lr=1e-3, model="biformer_tiny")}, path)
+
+
+@pytest.mark.parametrize("file", ["published.pth", "weights.safetensors"])
+def test_loads_a_published_file(tmp_path, file):
+    weights = state_dict("tiny")
+    save(tmp_path / file, weights)
+    model = official.load(bra.biformer_tiny(), tmp_path / file)
+    for name, value in official.convert(weights).items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_loads_a_bare_state_dict_and_our_own_names(tmp_path):
+    ours = official.convert(state_dict("tiny"))
+    torch.save(ours, tmp_path / "bare.pth")
+    model = official.load(bra.biformer_tiny(), str(tmp_path / "bare.pth"))
+    assert torch.equal(model.head.weight, ours["head.weight"])
+
+
+def test_another_number_of_classes_drops_the_head_and_says_so(tmp_path):
+    save(tmp_path / "published.pth", state_dict("tiny"))
+    model = bra.biformer_tiny(num_classes=7)
+    before = model.head.weight.clone()
+    with pytest.warns(UserWarning, match="classifies 1000 classes and the model 7: its head is left out"):
+        official.load(model, tmp_path / "published.pth")
+    assert torch.equal(model.head.weight, before)
+    assert torch.equal(model.norm.weight, state_dict("tiny")["norm.weight"])
+    headless = bra.biformer_tiny(num_classes=0)
+    with pytest.warns(UserWarning, match="and the model 0"):
+        official.load(headless, tmp_path / "published.pth")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (
+            lambda d: d["norm.bias"].fill_(torch.nan),
+            "published.pth holds numbers that are not finite, first in norm.bias",
+        ),
+        (lambda d: d.update({"norm.bias": torch.zeros(3)}), r"norm.bias is \(3,\), not \(512,\)"),
+        (lambda d: d.pop("norm.bias"), "missing norm.bias"),
+        (lambda d: d.update({"extra.bias": torch.zeros(3)}), "unexpected extra.bias"),
+        (lambda d: [d.pop(k) for k in list(d) if k.startswith("stages.2.7.")], "missing stages.2.7.attention.lce"),
+        (lambda d: d.update({"norm.bias": "text"}), 'holds no state dict, neither itself nor under "model"'),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_and_the_model_untouched(tmp_path, spoil, complaint):
+    weights, model = state_dict("tiny"), bra.biformer_tiny()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    spoil(weights)
+    save(tmp_path / "published.pth", weights)
+    with pytest.raises(ValueError, match=complaint):
+        official.load(model, tmp_path / "published.pth")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    path = tmp_path / "published.pth"
+    torch.save({"model": state_dict("tiny"), "args": Bomb()}, path)
+    with pytest.raises(ValueError, match=r"published\.pth is damaged, or holds more than tensors and settings"):
+        official.load(bra.biformer_tiny(), path)
+    path.write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(ValueError, match=r"published\.pth is damaged, or holds more"):
+        official.load(bra.biformer_tiny(), path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_damaged_and_missing_files_are_refused(tmp_path):
+    path = tmp_path / "published.pth"
+    save(path, {"norm.bias": torch.zeros(100)})
+    for content in (b"", path.read_bytes()[:-50], b"<html>not found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"published\.pth is damaged"):
+            official.load(bra.biformer_tiny(), path)
+    with pytest.raises(FileNotFoundError):
+        official.load(bra.biformer_tiny(), tmp_path / "nowhere.pth")
