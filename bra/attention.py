@@ -65,8 +65,9 @@ def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
     n = index.shape[2]
     if t <= 8 and r <= 4 * n:
         return attend_masked  # dense products waste three quarters at most, and beat very many very small ones
-    on_cpu = q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64)
-    if on_cpu and b * r * n * t * c > 2**21 and not torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
+        return attend_gathered
+    if b * r * n * t * c > 2**21:
         return attend_in_pieces  # what is gathered would take more than 8 MB, and leave the cache
     return attend_gathered
 

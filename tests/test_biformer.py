@@ -1,5 +1,10 @@
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +14,9 @@ import bra
 from bra.attention import attend_gathered
 from bra.block import DropPath
 from bra.measure import multiply_adds
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def small(**changes):
@@ -224,3 +232,20 @@ def test_multiply_adds_at_224_are_the_papers():
         with torch.device("meta"):
             model, image = make(attend=by_definition).eval(), torch.empty(1, 3, 224, 224)
         assert round(multiply_adds(lambda: model(image)) / 1e9, 1) == billions  # noqa: B023
+
+
+def run_deployment(what):
+    """In a process of its own: the shape checks of these tests are in the way of compilers."""
+    environment = os.environ | {"JAXTYPING_DISABLE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+    script = [sys.executable, str(ROOT / "tests" / "deployment.py"), what]
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiles_into_one_graph_for_inference_and_training():
+    run_deployment("compile")
+
+
+def test_exports_with_any_batch_size_and_runs_the_same_in_onnx_runtime():
+    run_deployment("export")
