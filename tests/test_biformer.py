@@ -15,7 +15,6 @@ from bra.attention import attend_gathered
 from bra.block import DropPath
 from bra.measure import multiply_adds
 
-
 ROOT = Path(__file__).parent.parent
 
 
