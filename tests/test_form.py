@@ -36,7 +36,7 @@ HELPERS = {
     "report": {"biformer", "data", "draw", "engine", "layer", "patterns", "runs", "topk"},
     "experiments": {"runs", "train"},
     "measure": set(),
-    "bench": {"attention", "measure", "runs"},
+    "bench": {"attention", "biformer", "block", "draw", "layer", "measure", "runs"},
 }
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
 MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a package

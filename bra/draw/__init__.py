@@ -16,7 +16,7 @@ from bra.draw.images import (
     show_image,
 )
 from bra.draw.picture import Picture
-from bra.draw.plots import curves, router_comparison, training_curves
+from bra.draw.plots import curves, router_comparison, scaling, training_curves
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "routed_patches",
     "routed_photos",
     "router_comparison",
+    "scaling",
     "show_image",
     "token_grids",
     "token_rows",

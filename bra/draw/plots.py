@@ -97,3 +97,22 @@ def curves(
     told = [f"{name} from {y[0]:.3g} to {y[-1]:.3g}" for name, y in lines.items()]
     told += [f"marked at {at:.3g}: {name}" for name, (at, _) in (marks or {}).items()]
     return Picture(figure, f"{labels[1]} against {labels[0]}, from {x[0]:g} to {x[-1]:g}. {'; '.join(told)}.")
+
+
+def scaling(
+    sizes: Sequence[int], seconds: Mapping[str, Sequence[float]], gigabytes: Mapping[str, Sequence[float]], title: str
+) -> Picture:
+    """Time and memory against the side of the image, each on logarithmic axes: a straight line is a power."""
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    told = []
+    for axes, lines, what in zip(figure.subplots(1, 2), (seconds, gigabytes), ("seconds", "GiB, peak"), strict=True):
+        for (name, y), (style, colour) in zip(lines.items(), LINES, strict=False):
+            axes.plot(sizes, y, style, color=colour, label=name, markersize=4)
+            told.append(f"{name}: {y[0]:.3g} to {y[-1]:.3g} {what}")
+        axes.set(xlabel="side of the image, pixels", ylabel=what, xscale="log", yscale="log")
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    return Picture(figure, f"{title}, from {sizes[0]} to {sizes[-1]} pixels. {'; '.join(told)}.")

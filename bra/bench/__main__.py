@@ -1,0 +1,154 @@
+"""`python -m bra.bench`: time and peak memory of the core op, the layer and the models, against the alternatives.
+
+In one run, in turns: ours; the gather from an expanded tensor, as the official code does it; dense attention; and, given
+a clone, the official code itself. Medians. Writes book/results/bench_DEVICE.json and scaling_DEVICE.png.
+"""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from tqdm.auto import tqdm
+
+from bra import draw
+from bra.attention import attend, attend_gathered
+from bra.bench.jobs import MODELS, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
+from bra.biformer import BiFormer
+from bra.measure import multiply_adds
+from bra.runs import environment, write_atomically
+
+STAGES = ((64, 64, 1), (16, 128, 4), (4, 256, 16))  # tokens a region, channels and k of the routed stages at 224
+CORES = [Core(b, r, *stage) for b, r in ((8, 49), (1, 256)) for stage in STAGES]
+LAYERS = [Layer(1, side, 64, grid, 1) for side, grid in ((56, 7), (128, 16), (256, 16))]
+BATCHES = [Model("S", 8, 224, 7)]
+SIZES = (224, 512, 1024)
+
+
+def grid_for(size: int) -> int:
+    """The official configurations' regions a side: 7 for classification at 224, 16 for large images."""
+    return 7 if size <= 256 else 16
+
+
+def groups(part: str, sizes: tuple[int, ...], model: str, compiled: bool, official: Path | None) -> list[list]:
+    """What is measured in turns: [case, mode, ways, repeats at most] each."""
+    found = []
+    if part in ("core", "all"):
+        found += [[case, "train", ["ours", "expanded", "dense"], 9] for case in CORES]
+    if part in ("layer", "all"):
+        found += [
+            # dense attention's backward over 256 x 256 tokens takes a minute, and would say nothing new
+            [case, mode, ["ours", "expanded"] + (["dense"] if case.side < 256 or mode == "inference" else []), 5]
+            for case in LAYERS
+            for mode in ("inference", "train")
+        ]
+    if part in ("models", "all"):
+        ways = ["ours", *(["compiled"] if compiled else []), *(["official"] if official else ["expanded"])]
+        cases = [*BATCHES, *(Model(model, 1, size, grid_for(size)) for size in sizes)]
+        found += [[case, mode, ways, 5 if case.size < 512 else 3] for case in cases for mode in ("inference", "train")]
+    return found
+
+
+def measure(case: Part, mode: Mode, ways: list[str], repeats: int, template: Job) -> list[dict]:
+    """One row a way."""
+    jobs = [replace(template, case=case, mode=mode, way=way) for way in ways]
+    return [
+        {"part": type(case).__name__.lower(), **case._asdict(), "mode": mode, "way": job.way, "seconds": spent}
+        | {"bytes": None if job.way == "compiled" else peak_bytes(job)}  # compiling needs more than running
+        for job, spent in zip(jobs, times(jobs, repeats), strict=True)
+    ]
+
+
+def floor(case: Model, mode: Mode, rate: float) -> dict:
+    """Multiply-adds by definition, and the seconds that they take at `rate`: no way of computing can be faster."""
+    with torch.device("meta"):
+        by_definition = partial(attend, way=attend_gathered)
+        model = BiFormer(replace(MODELS[case.name], grid=(case.grid,) * 2, attend=by_definition)).eval()
+        images = torch.empty(1, 3, case.size, case.size)
+    needed = multiply_adds(lambda: model(images)) * case.b * (3 if mode == "train" else 1)
+    return {"multiply_adds": needed, "floor_seconds": needed / rate}
+
+
+def table(rows: list[dict]) -> str:
+    """One line a case and mode: each way's time and memory, and how many times ours it is."""
+    lines, cases = [], {}
+    for row in rows:
+        fields = {"core": Core, "layer": Layer, "model": Model}[row["part"]]._fields
+        name = " ".join(f"{field}{row[field]}" if field != "name" else row["name"] for field in fields)
+        cases.setdefault((row["part"], name, row["mode"]), {})[row["way"]] = row
+    for (part, name, mode), ways in cases.items():
+        ours, told = ways["ours"], []
+        for way, row in ways.items():
+            memory = f" {row['bytes'] / 2**20:6.0f} MB" if row["bytes"] else ""
+            ratio = "" if row is ours else f" = {row['seconds'] / ours['seconds']:.2f}x"
+            told.append(f"{way} {1000 * row['seconds']:8.1f} ms{ratio}{memory}")
+        if "floor_seconds" in ours:
+            told.append(f"one matrix product {1000 * ours['floor_seconds']:.1f} ms")
+        lines.append(f"{part:5} {name:22} {mode:9} " + "; ".join(told))
+    return "\n".join(lines)
+
+
+def scaling(rows: list[dict], model: str) -> draw.Picture | None:
+    """Time and memory of a training step against the image's size; None if fewer than two sizes were measured."""
+    rows = [row for row in rows if row["part"] == "model" and row["mode"] == "train" and row["name"] == model]
+    sizes = sorted({row["size"] for row in rows})
+    if len(sizes) < 2:
+        return None
+    ways = [way for way in dict.fromkeys(row["way"] for row in rows)]
+    found = {(row["way"], row["size"]): row for row in rows}
+    return draw.scaling(
+        sizes,
+        {way: [found[way, size]["seconds"] for size in sizes] for way in ways},
+        {way: [(found[way, size]["bytes"] or math.nan) / 2**30 for size in sizes] for way in ways if way != "compiled"},
+        f"One training step of BiFormer-{model}, one image",
+    )
+
+
+def main(
+    part: tyro.conf.Positional[Literal["core", "layer", "models", "all"]] = "all",
+    official: Path | None = None,
+    device: str = "cpu",
+    autocast: bool = False,
+    compiled: bool = False,
+    model: Literal["T", "S", "B"] = "T",
+    sizes: tuple[int, ...] = SIZES,
+    repeats: int = 9,
+    results: Path = Path("book/results"),
+) -> None:
+    """Measure speed and memory.
+
+    Args:
+        part: What to measure.
+        official: A clone of the official BiFormer repository; its code is run beside ours.
+        device: cpu, cuda, ...
+        autocast: In bfloat16 autocast.
+        compiled: Our models under torch.compile, too: minutes more.
+        model: The model that is measured at each of the sizes.
+        sizes: Sides of square images, in pixels.
+        repeats: Measurements of each, after a warm-up; large models take fewer.
+        results: Folder to write bench_PART_DEVICE.json to, and scaling_DEVICE.png.
+    """
+    template = Job(CORES[0], "ours", "train", device, autocast, official and official.resolve())
+    rate, rows = matrix_rate(device), []
+    print(f"one matrix product of 4096 x 4096: {rate / 1e9:.1f} G multiply-adds/s")
+    for case, mode, ways, most in tqdm(groups(part, sizes, model, compiled, official)):
+        found = measure(case, mode, ways, min(repeats, most), template)
+        if isinstance(case, Model):
+            found = [row | floor(case, mode, rate) for row in found]
+        rows += found
+        tqdm.write(table(found))
+    content = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
+    content |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate, "rows": rows}
+    suffix = f"{device}_bfloat16" if autocast else device
+    write_atomically(results / f"bench_{part}_{suffix}.json", json.dumps(content, indent=1) + "\n")
+    if picture := scaling(rows, model):
+        picture.save(results / f"scaling_{suffix}.png")
+
+
+if __name__ == "__main__":
+    tyro.cli(main, prog="python -m bra.bench")
