@@ -1,29 +1,118 @@
 import json
+import sys
 
+import pytest
 import torch
+from torch import nn
 
 import bra
-from bra import bench
+from bra.bench import __main__ as bench
+from bra.bench.jobs import Core, Job, Layer, Model, matrix_rate, peak_bytes, times
+from bra.bench.ways import dense_attend, expanded_attend, official_model
+
+
+def draw(k, dtype=torch.float64):
+    q, key, v = torch.randn(3, 2, 5, 3, 64, dtype=dtype)
+    return q, key, v, torch.rand(2, 5, 5).argsort(dim=-1)[..., :k], 2, 0.3
 
 
 def test_the_expanded_gather_does_what_attend_does():
-    q, k, v = torch.randn(3, 2, 5, 3, 64, dtype=torch.float64)
-    index = torch.rand(2, 5, 5).argsort(dim=-1)[..., :2]
-    torch.testing.assert_close(bench.expanded_attend(q, k, v, index, 2), bra.attend(q, k, v, index, 2))
+    given = draw(2)
+    torch.testing.assert_close(expanded_attend(*given), bra.attend(*given))
 
 
-def test_the_cases_are_those_of_the_official_stages():
-    assert [(case.t, case.c, case.k) for case in bench.CASES[:3]] == [(64, 64, 1), (16, 128, 4), (4, 256, 16)]
-    assert [(case.b, case.r) for case in bench.CASES[::3]] == [(8, 49), (1, 256)]
+def test_dense_attention_is_reading_all_regions():
+    given = draw(5)
+    torch.testing.assert_close(dense_attend(*given), bra.attend(*given))
+
+
+OFFICIAL = """
+from fairscale.nn.checkpoint import checkpoint_wrapper
+from timm.models import register_model
+from timm.models.layers import DropPath, to_2tuple, trunc_normal_
+from timm.models.vision_transformer import _cfg
+from torch import nn
+
+class BiFormer(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+"""
+
+
+def test_the_official_code_gets_our_configuration_and_stand_ins_for_what_it_imports(tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "fairscale", "models")]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "biformer.py").write_text(OFFICIAL)
+    options = official_model(tmp_path, bra.BASE).options
+    assert options["topks"] == [1, 4, 16, -2] and options["head_dim"] == 32 and options["n_win"] == 7
+    assert options["depth"] == [4, 4, 18, 4] and options["embed_dim"] == [96, 192, 384, 768]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "fairscale", "models")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(FileNotFoundError, match="is no clone of the official repository"):
+        official_model(tmp_path / "nowhere", bra.TINY)
+
+
+@pytest.mark.parametrize("case", [Core(1, 4, 3, 32, 2), Layer(1, 6, 32, 2, 1), Model("T", 1, 32, 2)])
+@pytest.mark.parametrize("mode", ["train", "inference"])
+def test_a_training_step_differentiates_and_inference_does_not(case, mode, monkeypatch):
+    began = []
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kwargs: began.append(1))
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *args, **kwargs: began.append(1))
+    Job(case, "ours", mode).prepare()()
+    assert len(began) == (mode == "train")
+
+
+def test_ways_are_measured_in_turns():
+    spent = times([Job(Core(1, 4, 3, 32, 2), way, "train") for way in ("ours", "expanded")], repeats=2)
+    assert len(spent) == 2 and all(0 < each < 10 for each in spent)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell a process's highest memory")
+def test_memory_is_that_of_one_step_of_one_way():
+    case = Core(1, 64, 16, 128, 1)  # keys and values of 0.5 MiB each, 64 times as much expanded
+    ours, expanded = (peak_bytes(Job(case, way, "train")) / 2**20 for way in ("ours", "expanded"))
+    assert 0.5 < ours < 20 < 64 < expanded < 300
+
+
+def test_the_floor_is_the_multiply_adds_over_the_rate():
+    found = bench.floor(Model("T", 2, 224, 7), "train", rate=1e9)
+    assert found["multiply_adds"] == pytest.approx(2 * 3 * 2.2e9, rel=0.01)
+    assert found["floor_seconds"] == found["multiply_adds"] / 1e9
+    assert matrix_rate("cpu", side=64) > 1e6
+
+
+def test_measures_what_the_official_models_are_made_of():
+    assert [tuple(case[2:]) for case in bench.CORES[:3]] == [(64, 64, 1), (16, 128, 4), (4, 256, 16)]
+    assert [(case.b, case.r) for case in bench.CORES[::3]] == [(8, 49), (1, 256)]
+    found = bench.groups("models", (224, 1024), "T", compiled=True, official=sys)
+    assert [case for case, mode, _, _ in found if mode == "train"] == [
+        Model("S", 8, 224, 7), Model("T", 1, 224, 7), Model("T", 1, 1024, 16)
+    ]  # fmt: skip
+    assert all(ways == ["ours", "compiled", "official"] for _, _, ways, _ in found)
+    assert bench.groups("models", (224,), "T", compiled=False, official=None)[0][2] == ["ours", "expanded"]
 
 
 def test_writes_what_it_prints(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "CASES", [bench.Case(1, 4, 3, 32, 2)])
-    bench.main(repeats=3, results=tmp_path)
-    content = json.loads((tmp_path / "core_op_cpu.json").read_text())
-    (row,) = content["rows"]
-    assert (row["b"], row["r"], row["t"], row["c"], row["k"]) == (1, 4, 3, 32, 2)
-    assert row["ratio"] == row["expanded_ms"] / row["ours_ms"]
-    assert f"{row['ratio']:.1f}x" in capsys.readouterr().out
-    assert content["repeats"] == 3
-    assert content["command"].startswith("python -m bra.bench")
+    monkeypatch.setattr(bench, "BATCHES", [])
+    monkeypatch.setattr(bench, "peak_bytes", lambda job: 3 * 2**20 if job.way == "ours" else 6 * 2**20)
+    monkeypatch.setattr(bench, "matrix_rate", lambda device: 1e9)
+    bench.main("models", sizes=(32, 64), repeats=1, results=tmp_path)
+    content = json.loads((tmp_path / "bench_models_cpu.json").read_text())
+    assert [(row["size"], row["mode"], row["way"]) for row in content["rows"][:3]] == [
+        (32, "inference", "ours"), (32, "inference", "expanded"), (32, "train", "ours")
+    ]  # fmt: skip
+    ours, expanded = content["rows"][2:4]
+    printed = capsys.readouterr().out
+    assert f"expanded {1000 * expanded['seconds']:8.1f} ms = {expanded['seconds'] / ours['seconds']:.2f}x" in printed
+    assert "3 MB" in printed and "6 MB" in printed
+    assert content["command"].startswith("python -m bra.bench") and content["environment"]["torch"]
+    assert (tmp_path / "scaling_cpu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compiled_modules_are_ours(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: asked.append(type(module)) or module)
+    Job(Layer(1, 6, 32, 2, 1), "compiled", "inference").prepare()()
+    assert asked == [bra.BiLevelRoutingAttention] and issubclass(asked[0], nn.Module)

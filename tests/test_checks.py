@@ -109,6 +109,28 @@ def empty_file(
     return result + nearby if late else result
 
 
+def last_stage(x, weights, heads, *, parts="qkv", width=None, local="x", late=False, projected=True, bias=1.0):
+    """The right attention of the last stage; each keyword makes one mistake."""
+    b, h, w, c = x.shape
+    named = dict(zip(parts, (x @ weights["qkv.weight"].T).split(c, dim=-1), strict=True))
+    d, result = c // heads, torch.zeros(b, h * w, c)
+    for n in range(b):
+        for m in range(heads):
+            q, k, v = (named[name][n].reshape(h * w, c)[:, m * d : (m + 1) * d] for name in "qkv")
+            result[n, :, m * d : (m + 1) * d] = ((q @ k.T) * (width or d) ** -0.5).softmax(dim=1) @ v
+    result = result.reshape(b, h, w, c)
+    source = {"x": x, "v": named["v"], "none": torch.zeros_like(x)}[local].permute(0, 3, 1, 2)
+    biases = weights["lce.conv.bias"] if local != "none" else None
+    nearby = F.conv2d(source, weights["lce.conv.weight"], biases, padding=2, groups=c).permute(0, 2, 3, 1)
+    result = result + (0 if late else nearby)
+    result = result @ weights["out.weight"].T + bias * weights["out.bias"] if projected else result
+    return result + (nearby if late else 0)
+
+
+def by_stage(**mistake):
+    return lambda x, weights, heads: last_stage(x, weights, heads, **mistake)
+
+
 RIGHT = {
     "patterns": windows,
     "partition": cut,
@@ -118,6 +140,7 @@ RIGHT = {
     "attention": attend_by_hand,
     "lce": depthwise,
     "layer": empty_file,
+    "biformer": last_stage,
 }
 
 # --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
@@ -358,6 +381,16 @@ WRONG = [
     ("layer", "biases forgotten", by_layer(biases=0.0), "biases are missing"),
     ("layer", "LCE with height and width swapped", by_layer(turned=True), "height and width"),
     ("layer", "strips", strips_layer, "horizontal strips. A"),
+    ("biformer", "scale of all channels", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1]), "scale by all channels"),
+    ("biformer", "no scale", by_stage(width=1), "scale is missing"),
+    ("biformer", "LCE of v", by_stage(local="v"), "filters v"),
+    ("biformer", "no LCE", by_stage(local="none"), "LCE is missing"),
+    ("biformer", "LCE after the projection", by_stage(late=True), "after `out`"),
+    ("biformer", "no output projection", by_stage(projected=False), "projection `out` is missing"),
+    ("biformer", "no bias", by_stage(bias=0.0), "bias of `out`"),
+    ("biformer", "q and k swapped", by_stage(parts="kqv"), "Queries and keys"),
+    ("biformer", "k and v swapped", by_stage(parts="qvk"), "Keys and values"),
+    ("biformer", "one head", lambda x, w, m: last_stage(x, w, 1), "one head"),
 ]  # fmt: skip
 
 

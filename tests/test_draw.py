@@ -660,3 +660,12 @@ def test_what_is_masked_has_no_shade_but_can_be_read(same):
     assert axes.get_images()[0].get_array().mask.tolist() == [[False, True, False], [False, False, True]]
     assert axes.get_images()[0].get_clim() == (1, 4)
     assert [(t.get_text(), t.get_color()) for t in axes.texts][1] == ("-inf", "#000000")
+
+
+def test_scaling_draws_each_way_on_logarithmic_axes_and_tells_its_ends():
+    picture = draw.scaling([224, 512], {"ours": [1.0, 5.0], "compiled": [0.5, 4.0]}, {"ours": [2.0, 8.0]}, "A step")
+    time, memory = picture.figure.axes
+    assert [len(axes.lines) for axes in (time, memory)] == [2, 1]
+    assert time.lines[1].get_ydata().tolist() == [0.5, 4.0] and memory.lines[0].get_xdata().tolist() == [224, 512]
+    assert {axes.get_xscale() for axes in (time, memory)} == {axes.get_yscale() for axes in (time, memory)} == {"log"}
+    assert "ours: 1 to 5 seconds; compiled: 0.5 to 4 seconds; ours: 2 to 8 GiB, peak." in picture.alt

@@ -1,7 +1,7 @@
 """`python -m bra.bench`: time and peak memory of the core op, the layer and the models, against the alternatives.
 
-In one run, in turns: ours; the gather from an expanded tensor, as the official code does it; dense attention; and, given
-a clone, the official code itself. Medians. Writes book/results/bench_DEVICE.json and scaling_DEVICE.png.
+In one run, in turns: ours; the gather from an expanded tensor, as the official code does it; dense attention; and,
+given a clone, the official code itself. Medians. Writes book/results/bench_PART_DEVICE.json and scaling_DEVICE.png.
 """
 
 import json
@@ -99,7 +99,7 @@ def scaling(rows: list[dict], model: str) -> draw.Picture | None:
     sizes = sorted({row["size"] for row in rows})
     if len(sizes) < 2:
         return None
-    ways = [way for way in dict.fromkeys(row["way"] for row in rows)]
+    ways = list(dict.fromkeys(row["way"] for row in rows))
     found = {(row["way"], row["size"]): row for row in rows}
     return draw.scaling(
         sizes,

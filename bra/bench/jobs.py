@@ -1,4 +1,4 @@
-"""One measurement: which part, what case, by which way, in which mode; made ready to run, timed in turns, weighed alone.
+"""One measurement: which part, what case, by which way, in which mode; timed in turns, weighed alone.
 
 A `Job` is a plain description, so that a fresh process can repeat it: there the peak of memory is this job's alone.
 """
@@ -16,7 +16,7 @@ import torch
 
 from bra.attention import attend
 from bra.bench.ways import dense_attend, expanded_attend, official_model
-from bra.biformer import BASE, SMALL, TINY, BiFormer, BiFormerConfig
+from bra.biformer import BASE, SMALL, TINY, BiFormer
 from bra.layer import BiLevelRoutingAttention
 from bra.measure import median_seconds, seconds
 
@@ -157,18 +157,26 @@ def peak_bytes(job: Job) -> int | None:
 
 def weigh(description: str) -> int:
     """What `peak_bytes` runs in the other process: how far one step raises the process's highest resident memory."""
-    import resource  # not on Windows
-
     values = json.loads(description)
     kind, *sizes = values.pop("case")
     case = {"Core": Core, "Layer": Layer, "Model": Model}[kind](*sizes)
     step = Job(**values | {"case": case, "official": Path(values["official"])}).prepare()
-    unit = 1 if sys.platform == "darwin" else 1024
     if (forget := Path("/proc/self/clear_refs")).exists():
         forget.write_text("5")  # Linux: the highest memory so far, which importing took, counts no more
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = highest_memory()
     step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+    return highest_memory() - before
+
+
+def highest_memory() -> int:
+    """Bytes of resident memory that this process has had at most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux; what getrusage tells there begins with the highest memory of the parent process
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def matrix_rate(device: str, side: int = 4096) -> float:

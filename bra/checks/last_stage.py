@@ -1,0 +1,70 @@
+"""The check for notebook 08: the attention of the last stage."""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from bra.block import FullAttention
+from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+
+
+def forward(
+    x: Tensor, weights: dict[str, Tensor], heads: int, *,
+    order: str = "qkv", scale: str = "head", filtered: str = "x", late: bool = False, out: bool = True, bias: bool = True,
+) -> Tensor:  # fmt: skip
+    """The last stage's attention from its weights. Each keyword can make one mistake."""
+    h, c = x.shape[1], x.shape[3]
+    parts = dict(zip(order, F.linear(x, weights["qkv.weight"]).chunk(3, dim=-1), strict=True))
+    q, k, v = (rearrange(parts[name], "b h w (m d) -> b m (h w) d", m=heads) for name in "qkv")
+    width = {"head": c // heads, "all": c, "none": 1}[scale]
+    result = (width**-0.5 * q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
+    result = rearrange(result, "b m (h w) d -> b h w (m d)", h=h)
+    nearby = 0
+    if filtered != "none":
+        source = {"x": x, "v": parts["v"]}[filtered].permute(0, 3, 1, 2)
+        filters = weights["lce.conv.weight"], weights["lce.conv.bias"]
+        nearby = F.conv2d(source, *filters, padding=2, groups=c).permute(0, 2, 3, 1)
+    result = result if late else result + nearby
+    if out:
+        result = F.linear(result, weights["out.weight"], weights["out.bias"] if bias else None)
+    return result + nearby if late else result
+
+
+def but(says: str, **mistake) -> Mistake:
+    """A mistake: what to say, and which keyword of `forward` makes it."""
+    return Mistake(says, lambda *given: forward(*given, **mistake))
+
+
+MISTAKES = [
+    but("You scale by all channels, as the routed stages do. The last stage scales by a head's: (c / heads)^(-1/2).",
+        scale="all"),
+    but("The scale is missing: multiply the scores by (c / heads)^(-1/2).", scale="none"),
+    but("Your LCE filters v, as in the routed stages. In the last stage it filters the input x.", filtered="v"),
+    but("LCE is missing: the filtered input is added to what the attention gives, before `out`.", filtered="none"),
+    but("You add LCE after `out`. It is added before: out(attention + LCE(x)).", late=True),
+    but("The output projection `out` is missing.", out=False),
+    but("The bias of `out` is missing. Only `qkv` has none here.", bias=False),
+    but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
+    but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
+    Mistake("You use one head for all channels. Split the channels into heads.",
+            lambda x, weights, heads: forward(x, weights, 1)),
+]  # fmt: skip
+
+
+def biformer(last_stage: Answer) -> Verdict:
+    """last_stage(x, weights, heads): `FullAttention` on (b h w c), from its weights by their names in the state dict."""
+
+    def output(x: Tensor, weights: dict[str, Tensor], heads: int) -> Tensor:
+        module = FullAttention(x.shape[-1], heads)
+        module.load_state_dict(weights)
+        return module(x).detach()
+
+    inputs = [example(3, 5, 8, heads=2), example(4, 3, 12, heads=4)]
+    return judge(last_stage, inputs, output, MISTAKES, "Your last stage gives what the official code's gives.")
+
+
+def example(h: int, w: int, c: int, heads: int) -> tuple:
+    """Two maps, and the weights of a layer."""
+    shapes = {name: p.shape for name, p in FullAttention(c, heads).state_dict().items()}
+    weights = {name: numbers(*shape, seed=i) / 3 for i, (name, shape) in enumerate(shapes.items())}
+    return numbers(2, h, w, c, seed=9), weights, heads
