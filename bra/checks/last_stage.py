@@ -10,7 +10,8 @@ from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
 
 def forward(
     x: Tensor, weights: dict[str, Tensor], heads: int, *,
-    order: str = "qkv", scale: str = "head", filtered: str = "x", late: bool = False, out: bool = True, bias: bool = True,
+    order: str = "qkv", scale: str = "head", filtered: str = "x", late: bool = False, out: bool = True,
+    bias: bool = True,
 ) -> Tensor:  # fmt: skip
     """The last stage's attention from its weights. Each keyword can make one mistake."""
     h, c = x.shape[1], x.shape[3]
@@ -52,7 +53,7 @@ MISTAKES = [
 
 
 def biformer(last_stage: Answer) -> Verdict:
-    """last_stage(x, weights, heads): `FullAttention` on (b h w c), from its weights by their names in the state dict."""
+    """last_stage(x, weights, heads): `FullAttention` on (b h w c), from its weights by their names."""
 
     def output(x: Tensor, weights: dict[str, Tensor], heads: int) -> Tensor:
         module = FullAttention(x.shape[-1], heads)
