@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from bra.arguments import require_axes, require_heads
 from bra.gather import gather_regions, require_index
@@ -37,8 +36,9 @@ def attend(
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
     way: `attend_gathered`, `attend_masked` or `attend_in_pieces`; None is the cheapest.
-    On a CPU the gradient cannot be differentiated again.
-    Raises ValueError if a shape does not fit or heads does not divide c, and what `gather_regions` raises.
+    What is not read, or not real, must still be finite: times a weight of 0, infinity would be NaN.
+    Raises ValueError if a shape or type does not fit or heads does not divide c, and what `gather_regions` raises;
+    RuntimeError for a second derivative, which not all ways have.
     """
     require_axes("q", q, "b r t c")
     if not q.shape == k.shape == v.shape:
@@ -48,8 +48,8 @@ def attend(
     b, r, t, c = q.shape
     require_heads(c, heads)
     require_index(index, b, r)
-    if valid is not None and valid.shape != (r, t):
-        raise ValueError(f"valid must be (r t) = ({r}, {t}), not {tuple(valid.shape)}")
+    if valid is not None and (valid.shape != (r, t) or valid.dtype != torch.bool):
+        raise ValueError(f"valid must be (r t) = ({r}, {t}) of bool, not {tuple(valid.shape)} of {valid.dtype}")
     scale = (c // heads) ** -0.5 if scale is None else scale
     way = cheapest_way(q, index) if way is None else way
     if valid is None:
@@ -65,7 +65,8 @@ def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
     n = index.shape[2]
     if t <= 8 and r <= 4 * n:
         return attend_masked  # dense products waste three quarters at most, and beat very many very small ones
-    if torch.compiler.is_compiling() or q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
+    half = q.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu")
+    if half or q.device.type != "cpu" or torch.compiler.is_compiling():
         return attend_gathered
     if b * r * n * t * c > 2**21:
         return attend_in_pieces  # what is gathered would take more than 8 MB, and leave the cache
@@ -120,6 +121,7 @@ class PieceByPiece(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")
     def forward(ctx, q, k, v, rows, real):
         """q, k, v: (i t d). rows: (i n). real: (i 1 n*t) or None."""
         ctx.save_for_backward(q, k, v, rows, real)
@@ -129,8 +131,10 @@ class PieceByPiece(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @torch.amp.custom_bwd(device_type="cpu")  # in the forward's precision, wherever backward is called
     def backward(ctx, grad):
+        if torch.is_grad_enabled():  # that is, with create_graph=True: a gradient of this would be wrong, silently
+            raise RuntimeError("attend_in_pieces has no second derivative; pass way=attend_gathered to attend")
         q, k, v, rows, real = ctx.saved_tensors
         grad, (t, d) = grad.contiguous(), q.shape[1:]
         dq, dk, dv = (torch.zeros(q.shape, dtype=q.dtype, device=q.device) for _ in range(3))
@@ -150,7 +154,7 @@ PIECE = 2**19  # numbers in the keys, or in the weights, of one piece: 2 MB, abo
 def pieces(q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Some rows at a time: which, what they read, and its keys and values, gathered."""
     t, d = q.shape[1:]
-    step = max(1, PIECE // (rows.shape[1] * t * max(t, d)))
+    step = max(1, PIECE // max(1, rows.shape[1] * t * max(t, d)))
     for start in range(0, len(rows), step):
         piece = slice(start, start + step)
         chosen = rows[piece].flatten()

@@ -92,6 +92,8 @@ class BiFormerConfig:
     def __post_init__(self):
         if not self.stem or not self.stages or self.stem[-1] != self.stages[0].dim:
             raise ValueError(f"stem must end in the first stage's dim, but stem is {self.stem}, stages {self.stages}")
+        if self.num_classes < 0:
+            raise ValueError(f"num_classes must be at least 0, but is {self.num_classes}")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be at least 0 and below 1, but is {self.drop_path}")
         if not set(self.checkpoint_stages) <= set(range(len(self.stages))):
@@ -182,13 +184,11 @@ class BiFormer(nn.Module):
 
         Raises ValueError for a negative number.
         """
-        if num_classes < 0:
-            raise ValueError(f"num_classes must be at least 0, but is {num_classes}")
         old = self.norm.weight
         self.config = replace(self.config, num_classes=num_classes)
         self.head = nn.Linear(self.config.stages[-1].dim, num_classes) if num_classes else nn.Identity()
         self.config.initialise(self.head)
-        self.head.to(old.device, old.dtype)
+        self.head.to(old.device, old.dtype).train(self.training)
 
     def require_images(self, images: Tensor) -> None:
         """Raise ValueError for what is no batch of images for this model."""
@@ -201,7 +201,10 @@ class BiFormer(nn.Module):
             raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
-        """The `Routes` of every routed block, first block first, without gradient; in the model's present mode."""
+        """The `Routes` of every routed block, first block first, without gradient.
+
+        In the model's present mode: call `eval()` first, or batch norm takes note of these images.
+        """
         with torch.no_grad(), record_routes(self) as recorded:
             self.pyramid(images)
         return recorded

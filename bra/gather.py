@@ -31,6 +31,8 @@ def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k
 def require_index(index: Tensor, b: int, r: int) -> None:
     """Raise, as `gather_regions` says, unless index is (b r k) and names regions 0 to r - 1."""
     require_axes("index", index, "b r k")
+    if index.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"index must be int64 or int32, but is {index.dtype}")
     if index.shape[:2] != (b, r):
         raise ValueError(
             f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}"

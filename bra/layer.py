@@ -124,7 +124,8 @@ class BRA2d(BiLevelRoutingAttention):
 def record_routes(model: nn.Module) -> Iterator[list[Routes]]:
     """Collect the `Routes` of every BRA layer in `model` while it runs, in the order in which the layers run.
 
-    It hooks the routers, so it sees nothing of a model that `torch.compile` has compiled: pass the model itself.
+    It hooks the routers, so it sees nothing of a model that `torch.compile` has compiled: pass the model itself. What
+    gradient checkpointing computes again in a backward pass is recorded again: leave the context before it.
 
     >>> with record_routes(model) as routes:
     ...     logits = model(images)

@@ -4,10 +4,9 @@ Reading files needs the package's extra `train` (for safetensors).
 """
 
 import argparse
-import pickle
 import re
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +38,8 @@ def convert(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     what the other blocks of its stage have, and there must be a norm, a head and a downsampling for each stage.
     """
     names = {name: translate(name) for name in state_dict}
-    complaints = [f"unexpected {name}" for name, ours in names.items() if ours is None]
+    twice = {ours for ours, times in Counter(names.values()).items() if times > 1}  # a stage is routed or full
+    complaints = [f"unexpected {name}" for name, ours in names.items() if ours is None or ours in twice]
     complaints += [f"missing {name}" for name in missing(state_dict)]
     if complaints:
         more = f" and {len(complaints) - 8} more" if len(complaints) > 8 else ""
@@ -74,18 +74,19 @@ def load(model: BiFormer, path: str | Path) -> BiFormer:
     """Put a published checkpoint into `model`, and return it.
 
     path: a .pth file, a state dict or a dict that holds one under "model"; or a .safetensors file. Names may be the
-    official models' or ours. A head for another number of classes than the model's is left out, with a warning: the
-    model keeps its own. Nothing in the file is executed. The model is untouched if this raises.
+    official models' or ours, with or without the prefix "module." of parallel training. A head for another number of
+    classes than the model's is left out, with a warning: the model keeps its own. Nothing in the file is executed. The
+    model is untouched if this raises.
     Raises FileNotFoundError; ValueError for a file that holds anything but tensors and settings, and for entries that
     are missing, unexpected, misshaped or not finite.
     """
     path = Path(path)
     weights = read_tensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     if any(name.startswith("downsample_layers.") for name in weights):
         weights = convert(weights)
-    spoiled = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
-    if spoiled:
-        raise ValueError(f"{path} holds numbers that are not finite, first in {spoiled[0]}")
+    weights = {name: as_in(model, name, value, path) for name, value in weights.items()}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
     theirs, ours = len(weights.get("head.weight", ())), len(head.get("head.weight", ()))
     if theirs and theirs != ours:
@@ -98,15 +99,33 @@ def load(model: BiFormer, path: str | Path) -> BiFormer:
     return model
 
 
+def as_in(model: BiFormer, name: str, value: Tensor, path: Path) -> Tensor:
+    """The value in the precision of the model's entry. Raises ValueError if it is not plain, or not finite there."""
+    if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.is_meta:
+        raise ValueError(f"{path}: {name} is no plain tensor of real numbers")
+    own = model.state_dict().get(name)
+    value = value if own is None else value.to(own.dtype)
+    if not value.float().isfinite().all():
+        raise ValueError(f"{path} holds numbers that are not finite in {value.dtype}, in {name}")
+    return value
+
+
 def read_pickle(path: Path) -> dict[str, Tensor]:
     """The state dict in a .pth file, itself or under "model". Only tensors, plain values and a Namespace are let in."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # bytes that are no checkpoint fail in many ways
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        reason = (
+            f"it asks for {asked[1]}, which was not run" if asked else f"reading it failed ({type(error).__name__})"
+        )
         raise ValueError(f"{path} is damaged, or holds more than tensors and settings: {reason}") from error
     weights = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise ValueError(f'{path} holds no state dict, neither itself nor under "model"')
+    plain = isinstance(weights, dict) and all(isinstance(name, str) for name in weights)
+    if not plain or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        found = f", but {', '.join(map(str, list(content)[:8]))}" if isinstance(content, dict) else ""
+        raise ValueError(f'{path} holds no state dict, neither itself nor under "model"{found}')
     return dict(weights)

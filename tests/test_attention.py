@@ -133,7 +133,25 @@ def test_takes_the_cheapest_way():
     assert way(8, 49, 4, 256, 16) is attend_masked, "a third of small regions is read"
     assert way(8, 49, 64, 64, 1) is attend_gathered
     assert way(8, 49, 16, 128, 4) is attend_in_pieces, "large"
-    assert way(8, 49, 16, 128, 4, torch.bfloat16) is attend_gathered, "the softmax of pieces would be bfloat16"
+    assert way(8, 49, 8, 256, 12) is attend_in_pieces and way(8, 48, 8, 256, 12) is attend_masked, "more than 4 times"
+    assert way(1, 36, 9, 32, 9) is attend_gathered and way(1, 36, 8, 32, 9) is attend_masked, "more than 8 tokens"
+    for dtype in (torch.bfloat16, torch.float16):
+        assert way(8, 49, 16, 128, 4, dtype) is attend_gathered, "the softmax of pieces would be in half precision"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert way(8, 49, 16, 128, 4) is attend_gathered
+    with torch.device("meta"):
+        assert way(8, 49, 16, 128, 4) is attend_gathered, "small pieces keep no GPU busy"
+
+
+def test_in_pieces_there_is_no_second_derivative_and_autocast_around_backward_changes_nothing():
+    q, k, v, index = draw()
+    q, k, v = (x.float().requires_grad_() for x in (q, k, v))
+    out = bra.attend(q, k, v, index, 2, way=attend_in_pieces)
+    expected = torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True), expected)
+    with pytest.raises(RuntimeError, match="attend_in_pieces has no second derivative"):
+        torch.autograd.grad(out.sum(), q, create_graph=True)
 
 
 def test_in_pieces_the_gathered_tokens_are_never_there_all_at_once():
@@ -169,5 +187,5 @@ def test_says_what_is_wrong():
         bra.attend(q, k[:, :, :2], v, index, 2)
     with pytest.raises(ValueError, match=r"q must have 4 axes \(b r t c\)"):
         bra.attend(q[0], k[0], v[0], index, 2)
-    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\), not \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(3, 5\)"):
         bra.attend(q, k, v, index, 2, valid=torch.ones(3, 5, dtype=torch.bool))

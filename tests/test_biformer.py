@@ -119,8 +119,9 @@ def test_says_what_is_wrong():
     for shape in ((0, 3, 32, 32), (2, 3, 0, 32)):
         with pytest.raises(ValueError, match="images must hold at least one pixel, but the shape is"):
             small()(torch.zeros(shape))
-    with pytest.raises(ValueError, match="num_classes must be at least 0, but is -1"):
-        small().reset_classifier(-1)
+    for make in (lambda: small().reset_classifier(-1), lambda: small(num_classes=-1)):
+        with pytest.raises(ValueError, match="num_classes must be at least 0, but is -1"):
+            make()
     with pytest.raises(ValueError, match=r"checkpoint_stages must be among 0 to 2, but are \(3,\)"):
         small(checkpoint_stages=(3,))
     with pytest.raises(ValueError, match="stem must end in the first stage's dim"):
@@ -147,6 +148,7 @@ def test_reset_classifier():
     model, images = small().double().eval(), torch.randn(2, 3, 32, 40, dtype=torch.float64)
     model.reset_classifier(11)
     assert model(images).shape == (2, 11) and model.config.num_classes == 11
+    assert not model.head.training and model.head.weight.dtype == torch.float64
     assert (model.head.bias == 0).all() and abs(model.head.weight.std().item() - 0.02) < 0.004
     model.reset_classifier(0)
     expected = model.norm(model.pyramid(images)[-1]).mean(dim=(2, 3))

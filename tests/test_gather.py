@@ -35,6 +35,14 @@ def test_an_empty_batch_stays_empty():
     assert bra.BRA2d(6, 2, (2, 3), 2)(torch.zeros(0, 6, 5, 7)).shape == (0, 6, 5, 7)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_an_index_is_whole_numbers():
+    regions, index = draw()
+    assert torch.equal(bra.gather_regions(regions, index.int()), bra.gather_regions(regions, index))
+    with pytest.raises(ValueError, match=r"index must be int64 or int32, but is torch\.uint8"):
+        bra.gather_regions(regions, index.to(torch.uint8))
+
+
 def test_gradients():
     regions, index = draw(b=2, r=3, t=2, c=2, k=2)
     assert torch.autograd.gradcheck(lambda x: bra.gather_regions(x, index), regions.requires_grad_())

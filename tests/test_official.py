@@ -120,6 +120,12 @@ def test_loads_a_published_file(tmp_path, file):
         assert torch.equal(model.state_dict()[name], value), name
 
 
+def test_loads_what_parallel_training_saved(tmp_path):
+    save(tmp_path / "parallel.pth", {f"module.{name}": value for name, value in state_dict("tiny").items()})
+    model = official.load(bra.biformer_tiny(), tmp_path / "parallel.pth")
+    assert torch.equal(model.norm.weight, state_dict("tiny")["norm.weight"])
+
+
 def test_loads_a_bare_state_dict_and_our_own_names(tmp_path):
     ours = official.convert(state_dict("tiny"))
     torch.save(ours, tmp_path / "bare.pth")
@@ -145,8 +151,19 @@ def test_another_number_of_classes_drops_the_head_and_says_so(tmp_path):
     [
         (
             lambda d: d["norm.bias"].fill_(torch.nan),
-            "published.pth holds numbers that are not finite, first in norm.bias",
+            r"published\.pth holds numbers that are not finite in torch.float32, in norm.bias",
         ),
+        (
+            lambda d: d.update({"norm.bias": torch.full((512,), 1e300, dtype=torch.float64)}),
+            "not finite in torch.float32",
+        ),
+        (
+            lambda d: d["stages.1.0.mlp.0.bias"].fill_(torch.inf),
+            "not finite in torch.float32, in stages.1.0.mlp.0.bias",
+        ),
+        (lambda d: d.update({"norm.bias": torch.zeros(512, dtype=torch.complex64)}), "norm.bias is no plain tensor"),
+        (lambda d: d.update({"norm.bias": torch.zeros(512).to_sparse()}), "norm.bias is no plain tensor"),
+        (lambda d: d.update({"stages.0.0.attn.proj.bias": torch.zeros(64)}), "unexpected stages.0.0.attn.wo.bias"),
         (lambda d: d.update({"norm.bias": torch.zeros(3)}), r"norm.bias is \(3,\), not \(512,\)"),
         (lambda d: d.pop("norm.bias"), "missing norm.bias"),
         (lambda d: d.update({"extra.bias": torch.zeros(3)}), "unexpected extra.bias"),
@@ -171,7 +188,9 @@ def test_nothing_in_a_file_is_executed(tmp_path):
 
     path = tmp_path / "published.pth"
     torch.save({"model": state_dict("tiny"), "args": Bomb()}, path)
-    with pytest.raises(ValueError, match=r"published\.pth is damaged, or holds more than tensors and settings"):
+    with pytest.raises(
+        ValueError, match=r"published\.pth is damaged, or holds more .* asks for posix.mkdir, which was not"
+    ):
         official.load(bra.biformer_tiny(), path)
     path.write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(ValueError, match=r"published\.pth is damaged, or holds more"):
@@ -182,9 +201,12 @@ def test_nothing_in_a_file_is_executed(tmp_path):
 def test_damaged_and_missing_files_are_refused(tmp_path):
     path = tmp_path / "published.pth"
     save(path, {"norm.bias": torch.zeros(100)})
-    for content in (b"", path.read_bytes()[:-50], b"<html>not found</html>"):
+    for content in (b"", path.read_bytes()[:-50], b"<html>not found</html>", b"x"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"published\.pth is damaged"):
             official.load(bra.biformer_tiny(), path)
+    torch.save({"state": {"a": torch.zeros(1)}, 3: 4}, path)
+    with pytest.raises(ValueError, match='holds no state dict, neither itself nor under "model", but state, 3'):
+        official.load(bra.biformer_tiny(), path)
     with pytest.raises(FileNotFoundError):
         official.load(bra.biformer_tiny(), tmp_path / "nowhere.pth")

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from bra import draw
 from bra.attention import attend, attend_gathered
 from bra.bench.jobs import MODELS, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
+from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
 from bra.measure import multiply_adds
 from bra.runs import environment, write_atomically
@@ -133,8 +134,15 @@ def main(
         repeats: Measurements of each, after a warm-up; large models take fewer.
         results: Folder to write bench_PART_DEVICE.json to, and scaling_DEVICE.png.
     """
+    if repeats < 1:
+        raise SystemExit(f"--repeats must be at least 1, but is {repeats}")
+    if official:
+        require_clone(official)
     template = Job(CORES[0], "ours", "train", device, autocast, official and official.resolve())
     rate, rows = matrix_rate(device), []
+    about = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
+    about |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate}
+    suffix = f"{device}_bfloat16" if autocast else device
     print(f"one matrix product of 4096 x 4096: {rate / 1e9:.1f} G multiply-adds/s")
     for case, mode, ways, most in tqdm(groups(part, sizes, model, compiled, official)):
         found = measure(case, mode, ways, min(repeats, most), template)
@@ -142,10 +150,8 @@ def main(
             found = [row | floor(case, mode, rate) for row in found]
         rows += found
         tqdm.write(table(found))
-    content = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
-    content |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate, "rows": rows}
-    suffix = f"{device}_bfloat16" if autocast else device
-    write_atomically(results / f"bench_{part}_{suffix}.json", json.dumps(content, indent=1) + "\n")
+        content = about | {"rows": rows}  # after each, so that an interrupted run loses little
+        write_atomically(results / f"bench_{part}_{suffix}.json", json.dumps(content, indent=1) + "\n")
     if picture := scaling(rows, model):
         picture.save(results / f"scaling_{suffix}.png")
 

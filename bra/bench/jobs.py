@@ -76,7 +76,7 @@ class Job:
         step = make(self, torch.device(self.device))
 
         def run():
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.autocast):
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.autocast):
                 step()
 
         return run
@@ -141,14 +141,14 @@ def times(jobs: list[Job], repeats: int) -> list[float]:
 
 def peak_bytes(job: Job) -> int | None:
     """How much one step needs beyond its weights and inputs, in a process of its own; None where it cannot be told."""
-    if job.device != "cpu":
+    if torch.device(job.device).type == "cuda":
         torch.cuda.empty_cache()
         step = job.prepare()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    if sys.platform == "win32":
+    if sys.platform == "win32" or torch.device(job.device).type != "cpu":
         return None
     description = asdict(job) | {"case": [type(job.case).__name__, *job.case], "official": str(job.official or "")}
     script = [sys.executable, "-m", "bra.bench.alone", json.dumps(description)]

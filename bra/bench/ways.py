@@ -55,8 +55,7 @@ def official_model(clone: Path, config: BiFormerConfig) -> nn.Module:
     Packages that it imports and that are not here (timm, fairscale) are stood in for by what it needs of them: a model
     without gradient checkpointing. Raises FileNotFoundError if there is no models/biformer.py in `clone`.
     """
-    if not (clone / "models" / "biformer.py").exists():
-        raise FileNotFoundError(f"{clone} is no clone of the official repository: it has no models/biformer.py")
+    require_clone(clone)
     for name, content in OFFICIAL_NEEDS.items():
         stand_in(name, content)
     sys.path.insert(0, str(clone))
@@ -80,6 +79,12 @@ def official_model(clone: Path, config: BiFormerConfig) -> nn.Module:
         layer_scale_init_value=-1,
         auto_pad=True,
     )
+
+
+def require_clone(clone: Path) -> None:
+    """Raise FileNotFoundError unless `clone` holds the official models."""
+    if not (clone / "models" / "biformer.py").exists():
+        raise FileNotFoundError(f"{clone} is no clone of the official repository: it has no models/biformer.py")
 
 
 def stand_in(name: str, content: dict) -> None:
