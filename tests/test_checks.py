@@ -382,6 +382,8 @@ WRONG = [
     ("layer", "LCE with height and width swapped", by_layer(turned=True), "height and width"),
     ("layer", "strips", strips_layer, "horizontal strips. A"),
     ("biformer", "scale of all channels", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1]), "scale by all channels"),
+    ("biformer", "a routed layer", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1], local="v"), "routed stages' scale and"),
+    ("biformer", "no bias of LCE", lambda x, w, m: last_stage(x, w | {"lce.conv.bias": 0 * w["lce.conv.bias"]}, m), "bias of LCE"),
     ("biformer", "no scale", by_stage(width=1), "scale is missing"),
     ("biformer", "LCE of v", by_stage(local="v"), "filters v"),
     ("biformer", "no LCE", by_stage(local="none"), "LCE is missing"),

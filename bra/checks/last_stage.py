@@ -37,6 +37,8 @@ def but(says: str, **mistake) -> Mistake:
 
 
 MISTAKES = [
+    but("This is the routed stages' scale and LCE. Here: the scale of a head, and LCE of x.",
+        scale="all", filtered="v"),
     but("You scale by all channels, as the routed stages do. The last stage scales by a head's: (c / heads)^(-1/2).",
         scale="all"),
     but("The scale is missing: multiply the scores by (c / heads)^(-1/2).", scale="none"),
@@ -49,6 +51,8 @@ MISTAKES = [
     but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
     Mistake("You use one head for all channels. Split the channels into heads.",
             lambda x, weights, heads: forward(x, weights, 1)),
+    Mistake("The bias of LCE is missing.",
+            lambda x, weights, heads: forward(x, weights | {"lce.conv.bias": 0 * weights["lce.conv.bias"]}, heads)),
 ]  # fmt: skip
 
 
