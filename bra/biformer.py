@@ -68,7 +68,7 @@ class BiFormerConfig:
     stages: the stages; between two, one stride-2 convolution.
     grid: (rows, columns) of regions in every routed stage.
     mlp_ratio: hidden width of the MLPs, in dims. drop_path: rate in the last block, rising from 0.
-    lce_kernel: side of the LCE's filter; 0 leaves it out.
+    lce_kernel, position_kernel: sides of the filters of LCE and position code; 0 leaves one out.
     router: makes the router of one layer from (grid, k); None is `TopKRouter(k)`.
     attend: the attention function of the routed layers.
     checkpoint_stages: stages (from 0) whose blocks, in training, are computed again in the backward pass instead of
@@ -84,6 +84,7 @@ class BiFormerConfig:
     mlp_ratio: int = 3
     drop_path: float = 0.0
     lce_kernel: int = 5
+    position_kernel: int = 3
     router: Callable[[Grid, int], nn.Module] | None = None
     attend: Callable[..., Tensor] = attend
     checkpoint_stages: tuple[int, ...] = ()
@@ -140,7 +141,10 @@ class BiFormer(nn.Module):
         self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
         self.stages = nn.ModuleList(
             nn.Sequential(
-                *(Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates)) for _ in range(s.depth))
+                *(
+                    Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates), config.position_kernel)
+                    for _ in range(s.depth)
+                )
             )
             for s in config.stages
         )

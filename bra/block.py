@@ -55,11 +55,15 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """Position code, attention and MLP, each added to its input (paper, figure 3)."""
+    """Position code, attention and MLP, each added to its input (paper, figure 3).
 
-    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: int, drop_path: float):
+    The position code is a depthwise convolution of `position_kernel` x `position_kernel`, odd; 0 leaves it out.
+    """
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: int, drop_path: float, position_kernel: int = 3):
         super().__init__()
-        self.position = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+        padding = position_kernel // 2
+        self.position = nn.Conv2d(dim, dim, position_kernel, padding=padding, groups=dim) if position_kernel else None
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attention = attention
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
@@ -68,7 +72,9 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Maps enter and leave channels-first; between, tokens are channels-last."""
-        x = (x + self.position(x)).permute(0, 2, 3, 1)
+        if self.position is not None:
+            x = x + self.position(x)
+        x = x.permute(0, 2, 3, 1)
         x = x + self.drop_path(self.attention(self.norm1(x)))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x.permute(0, 3, 1, 2)

@@ -12,23 +12,68 @@ from typing import Literal
 
 import tyro
 
-from bra.runs import environment, write_atomically
+from bra.recall import Recall
+from bra.runs import RunFolder, environment, read_json, write_atomically
 from bra.train import TrainConfig, train
 
+ROUTERS = {
+    "top-8": TrainConfig(router="topk", k=8),
+    "top-4": TrainConfig(router="topk", k=4),
+    "top-2": TrainConfig(router="topk", k=2),
+    "top-1": TrainConfig(router="topk", k=1),
+    "local": TrainConfig(router="local"),
+    "axial": TrainConfig(router="axial"),
+    "dilated": TrainConfig(router="dilated"),
+    "random": TrainConfig(router="random"),
+    "all": TrainConfig(router="all"),
+}
+SAME_COST = ("top-4", "local", "axial", "dilated", "random")  # each region reads 4
+FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", steps=936)  # 2 epochs
+BOARDS = {
+    "4x4 cells": Recall(),
+    "8 glyphs": Recall(glyphs=8),
+    "noise 0.5": Recall(noise=0.5),
+    "6x6 cells": Recall(cells=6),
+    "8x8 cells": Recall(cells=8),
+}
 EXPERIMENTS = {
-    "recall_routers": {
-        "top-4": TrainConfig(router="topk", k=4),
-        "top-2": TrainConfig(router="topk", k=2),
-        "top-1": TrainConfig(router="topk", k=1),
-        "local": TrainConfig(router="local"),
-        "axial": TrainConfig(router="axial"),
-        "dilated": TrainConfig(router="dilated"),
-        "random": TrainConfig(router="random"),
-        "all": TrainConfig(router="all"),
+    "recall_routers": ROUTERS,
+    "recall_without": {
+        f"{name} without {' and '.join(parts)}": replace(ROUTERS[name], without=parts)
+        for parts in (("lce",), ("position",), ("lce", "position"))
+        for name in ("top-4", "dilated", "random")
     },
-    "fashion_mnist": {"top-4": TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist")},
+    "recall_boards": {f"top-4, {name}": replace(ROUTERS["top-4"], recall=recall) for name, recall in BOARDS.items()}
+    | {"all, 8x8 cells": replace(ROUTERS["all"], recall=BOARDS["8x8 cells"])},
+    "fashion_mnist": {
+        name: replace(FASHION, router=ROUTERS[name].router, k=ROUTERS[name].k) for name in (*SAME_COST, "all")
+    },
 }
 SEEDS = (0, 1, 2)
+WINDOW = 10  # steps over which a curve is averaged
+
+
+def curve(metrics: list[dict], name: str) -> list:
+    """The training batches' `name`, rounded means over each WINDOW steps: a number each, or one for each block."""
+    values = [line[name] for line in metrics if name in line]
+    windows = [values[i : i + WINDOW] for i in range(0, len(values) - WINDOW + 1, WINDOW)]
+    if values and isinstance(values[0], list):
+        return [[round(sum(block) / WINDOW, 4) for block in zip(*window, strict=True)] for window in windows]
+    return [round(sum(window) / WINDOW, 4) for window in windows]
+
+
+def steps_to(metrics: list[dict], accuracy: float) -> int | None:
+    """The first step after which the last WINDOW training batches, of fresh boards, reach `accuracy` in the mean."""
+    values = [line["accuracy"] for line in metrics if "accuracy" in line]
+    reached = (n for n in range(WINDOW, len(values) + 1) if sum(values[n - WINDOW : n]) >= accuracy * WINDOW)
+    return next(reached, None)
+
+
+def collect(run: RunFolder) -> dict:
+    """What the book keeps of a run: its summary, and how it got there."""
+    metrics = run.read_metrics()
+    found = read_json(run.summary) | {"steps_to_95": steps_to(metrics, 0.95)}
+    return found | {name: curve(metrics, name) for name in ("loss", "accuracy", "hit_rate", "reverse_hit_rate")}
 
 
 def run_experiment(name: str, results: Path) -> Path:
@@ -37,11 +82,13 @@ def run_experiment(name: str, results: Path) -> Path:
     for label, config in EXPERIMENTS[name].items():
         for seed in SEEDS:
             out = Path("runs") / "experiments" / name / f"{label}-{seed}"
-            run = train(replace(config, seed=seed, out=out, resume=True))
-            runs.append({"label": label, "seed": seed} | json.loads(run.summary.read_text()))
-    content = {"command": f"python -m bra.experiments {name}", "environment": environment(), "runs": runs}
+            runs.append(
+                {"label": label, "seed": seed} | collect(train(replace(config, seed=seed, out=out, resume=True)))
+            )
+    content = {"command": f"python -m bra.experiments {name}", "environment": environment()}
+    lines = ",\n".join("  " + json.dumps(run) for run in runs)  # one line a run
     path = results / f"{name}.json"
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_atomically(path, json.dumps(content, indent=1)[:-2] + f',\n "runs": [\n{lines}\n ]\n}}\n')
     return path
 
 

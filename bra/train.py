@@ -30,7 +30,6 @@ from bra.weights import load_weights, read_tensors
 
 MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
 TABLES = {"local": local_regions, "axial": axial_regions, "dilated": dilated_regions}
-LOG_EVERY = 10  # steps
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class TrainConfig:
     """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
     k: int | None = None
     """Regions that each region reads; None: as the model has it."""
+    without: tuple[Literal["lce", "position"], ...] = ()
+    """Parts to leave out, to see what they are good for: the LCE, the position code."""
     steps: int | None = None
     """Length of training; None: as suits the data."""
     batch: int = 128
@@ -135,6 +136,8 @@ def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
             num_classes=len(data.classes),
             in_channels=data.channels,
             drop_path=config.drop_path,
+            lce_kernel=0 if "lce" in config.without else model.lce_kernel,
+            position_kernel=0 if "position" in config.without else model.position_kernel,
             router=table_router(config.router, config.seed),
         )
     )
@@ -208,9 +211,8 @@ def fit(training: Training) -> None:
                 raise FloatingPointError(f"stopped at step {step}: {error}; {kept}") from error
             done = step + 1
             bar.update()
-            if done % LOG_EVERY == 0 or done == config.steps:
-                run.log(step=done, learning_rate=rate, **measured)
-                bar.set_postfix({name: f"{value:.3f}" for name, value in best_block(measured).items()})
+            run.log(step=done, learning_rate=rate, **measured)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in best_block(measured).items()}, refresh=False)
             if evaluated := done % config.evaluate_every == 0 or done == config.steps:
                 seconds = time.perf_counter() - started
                 run.log(step=done, held_out=evaluate(model, training.data), seconds=seconds)

@@ -34,7 +34,7 @@ HELPERS = {
     "runs": {"weights"},
     "engine": {"data", "layer", "recall", "topk"},
     "report": {"biformer", "data", "draw", "engine", "layer", "patterns", "runs", "topk"},
-    "experiments": {"runs", "train"},
+    "experiments": {"recall", "runs", "train"},
     "measure": set(),
     "bench": {"attention", "biformer", "block", "draw", "layer", "measure", "runs"},
 }

@@ -55,7 +55,7 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
         "summary.json",
     ]
     assert json.loads((run.path / "config.json").read_text())["steps"] == 6
-    assert [line["step"] for line in losses(run.path)] == [0, 3, 6, 6]
+    assert [line["step"] for line in losses(run.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     model, data, _ = load_model(run.path)
     assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
     found = table(run)
@@ -110,7 +110,7 @@ def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path
             train(replace(SHORT, out=tmp_path / "run"))
     assert read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == "0"
     begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
-    assert [line["step"] for line in losses(begun.path)] == [0, 3, 6, 6]
+    assert [line["step"] for line in losses(begun.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
 def test_a_run_that_was_killed_during_its_first_evaluation_begins_again(tmp_path, monkeypatch):
@@ -122,7 +122,7 @@ def test_a_run_that_was_killed_during_its_first_evaluation_begins_again(tmp_path
         with pytest.raises(SystemError):
             train(replace(SHORT, out=tmp_path / "run"))
     begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
-    assert [line["step"] for line in losses(begun.path)] == [0, 3, 6, 6]
+    assert [line["step"] for line in losses(begun.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
 def test_every_step_draws_its_own_drop_path(tmp_path, monkeypatch):
