@@ -13,7 +13,8 @@ from typing import Literal
 import tyro
 
 from bra.recall import Recall
-from bra.runs import RunFolder, environment, read_json, write_atomically
+from bra.measure import environment
+from bra.runs import RunFolder, read_json, write_atomically
 from bra.train import TrainConfig, train
 
 ROUTERS = {

@@ -1,8 +1,12 @@
-"""Measure what a computation costs: multiply-adds, the largest tensor it makes, and time in turns."""
+"""Measure what a computation costs: multiply-adds, the largest tensor it makes, and time in turns; and on what machine."""
 
+import datetime
+import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -71,3 +75,35 @@ def median_seconds(
             if repeat:
                 times[name].append(spent)
     return {name: statistics.median(spent) for name, spent in times.items()}
+
+
+def environment() -> dict:
+    """What a measured number depends on besides its command: date, commit, hardware, versions."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": git.stdout.strip() or "unknown",
+        "platform": platform.platform(),
+        "processor": cpu_name(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.processor() or platform.machine()

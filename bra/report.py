@@ -7,10 +7,11 @@ import torch
 from bra import draw
 from bra.biformer import BiFormer
 from bra.data import DataSet, derive_seed
-from bra.engine import evaluate
+from bra.evaluation import evaluate
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.patterns import random_regions
-from bra.runs import RunFolder, environment, read_json
+from bra.measure import environment
+from bra.runs import RunFolder, read_json
 from bra.topk import TableRouter
 
 

@@ -2,40 +2,43 @@
 
 config.json              the resolved settings
 metrics.jsonl            one JSON object a line, in the order of the steps
-checkpoint.safetensors   weights and optimiser state of the last save: where `resume` goes on
+checkpoint.safetensors   weights, optimiser, moving average of the last save: where `resume` goes on
+best.safetensors         the weights that were evaluated best so far
 model.safetensors        the weights at the end
+tensorboard/             the metrics again, if they were asked for
 summary.json             results, hardware and versions at the end
 """
 
-import datetime
+import contextlib
 import json
 import os
-import platform
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy
-import torch
-from torch import nn
+from safetensors import safe_open
+from torch import Tensor, nn
 
-from bra.weights import load_weights, read_tensors, tensors_to_bytes
+from bra.weights import read_tensors, tensors_to_bytes
 
 
 class RunFolder:
     """The folder of one run.
 
     Opening it for another config than it holds raises FileExistsError, and so does opening one that has begun
-    without `resume`. Nothing is written when it raises.
+    without `resume`. Nothing is written when it raises. Of several processes only the `writer` writes.
     """
 
-    def __init__(self, path: Path, config: dict, resume: bool):
-        self.path = path
+    def __init__(self, path: Path, config: dict, resume: bool, writer: bool = True):
+        self.path, self.writer, self.board = path, writer, None
         self.metrics = path / "metrics.jsonl"
         self.checkpoint = path / "checkpoint.safetensors"
+        self.best = path / "best.safetensors"
         self.weights = path / "model.safetensors"
         self.summary = path / "summary.json"
         settings = path / "config.json"
         self.config = config = json.loads(json.dumps(config))
+        if not writer:
+            return
         if settings.exists():
             before = read_json(settings)
             changed = [
@@ -56,9 +59,23 @@ class RunFolder:
             write_atomically(settings, json.dumps(config, indent=2) + "\n")
 
     def log(self, **values) -> None:
-        """Add one line to metrics.jsonl."""
-        with self.metrics.open("a") as file:
+        """Add one line to metrics.jsonl, and to TensorBoard's file if it is open."""
+        if not self.writer:
+            return
+        with telling(self.metrics), self.metrics.open("a") as file:
             file.write(json.dumps(values) + "\n")
+        if self.board:
+            for name, value in scalars(values):
+                self.board.add_scalar(name, value, values["step"])
+
+    def open_tensorboard(self, first: int) -> None:
+        """Write what is logged from now on for TensorBoard too. Raises ValueError if that is not installed."""
+        if self.writer:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
+            self.board = SummaryWriter(self.path / "tensorboard", purge_step=first)
 
     def read_metrics(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that a crash cut short is left out.
@@ -71,52 +88,94 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f"{self.metrics} has a line that is not JSON: {error}") from error
 
-    def save_checkpoint(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], **metadata: str) -> None:
         """All that training needs to go on after `step` steps, in one file."""
-        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-        for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in state.items()}
-        write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step)))
+        if self.writer:
+            if self.metrics.exists():
+                with self.metrics.open("rb+") as file:
+                    os.fsync(file.fileno())  # lines of before a checkpoint reach the disk before it does
+            write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), **metadata))
 
-    def load_checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if the run has not begun.
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Tensors and metadata of the last checkpoint; None if the run has not begun. Metrics after it are dropped.
 
-        Raises ValueError if the file is damaged, lost, or does not fit the model.
+        Raises ValueError if the file is damaged or lost.
         """
         if not self.checkpoint.exists():
             if self.read_metrics():
                 raise ValueError(f"{self.checkpoint} is missing: put it back, or give --out another folder")
-            return 0
+            return None
         tensors, metadata = read_tensors(self.checkpoint)
         if "step" not in metadata:
             raise ValueError(f"{self.checkpoint} is not a checkpoint: its metadata lack the step")
-        weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
-        load_weights(model, weights, self.checkpoint)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key in tensors.keys() - {f"model.{name}" for name in weights}:
-            _, i, name = key.split(".")
-            state.setdefault(int(i), {})[name] = tensors[key]
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-        step = int(metadata["step"])
-        kept = [line for line in self.read_metrics() if line["step"] <= step]
-        write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
-        return step
+        return tensors, metadata
+
+    def rewind(self, step: int) -> None:
+        """Drop the metrics after `step`."""
+        if self.writer:
+            kept = [line for line in self.read_metrics() if line["step"] <= step]
+            write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def keep_best(self, step: int, accuracy: float, model: nn.Module) -> None:
+        """Keep the weights if no better ones have been kept."""
+        if self.writer and (not self.best.exists() or accuracy > self.read_best()["accuracy"]):
+            record = {"step": str(step), "accuracy": repr(accuracy)}
+            write_atomically(self.best, tensors_to_bytes(model.state_dict(), **record))
+
+    def read_best(self) -> dict:
+        """Step and accuracy of best.safetensors."""
+        with safe_open(self.best, "pt") as file:
+            metadata = file.metadata()
+        return {"step": int(metadata["step"]), "accuracy": float(metadata["accuracy"])}
 
     def finish(self, model: nn.Module, summary: dict) -> None:
         """Write the weights and the summary."""
+        if not self.writer:
+            return
         write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
 
 
+def scalars(values: dict, prefix: str = "") -> list[tuple[str, float]]:
+    """The numbers of a line of metrics with their names, such as held_out/hit_rate/0."""
+    found = []
+    for name, value in values.items():
+        if isinstance(value, list):
+            value = dict(enumerate(value))
+        if isinstance(value, dict):
+            found += scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and name != "step":
+            found.append((f"{prefix}{name}", value))
+    return found
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that under its name there is always the old or the new content, whole."""
+    """Write a file so that under its name there is always the old or the new content, whole.
+
+    Raises OSError, such as for a full disk, and has then left the old content.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with telling(path), part.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)  # a full disk has better uses for the room
+        raise
+
+
+@contextlib.contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that comes from writing to it, as a full disk's does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def read_json(path: Path) -> dict:
@@ -128,36 +187,3 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, but holds {content!r}")
     return content
-
-
-def environment() -> dict:
-    """What a measured number depends on besides its command: date, commit, hardware, versions."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
-    return {
-        "date": datetime.date.today().isoformat(),
-        "commit": git.stdout.strip() or "unknown",
-        "platform": platform.platform(),
-        "processor": cpu_name(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }
-
-
-def cpu_name() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor() or platform.machine()

@@ -3,156 +3,32 @@
 Every random number of a step is drawn from (seed, step), so a run that was interrupted goes on as if it had not been.
 """
 
-import itertools
-import math
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 import tyro
-from torch import nn
+from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
-from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer
-from bra.data import DataSet, RecallBoards, derive_seed, open_data
-from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to_device, train_step
-from bra.images import DamagedImage
-from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
-from bra.recall import Recall
+from bra.augment import Preparation
+from bra.biformer import BiFormer
+from bra.build import build_model, load_model
+from bra.data import DamagedImage, DataSet, derive_seed, open_data
+from bra.engine import Learner, learning_rate
+from bra.evaluation import evaluate
+from bra.parallel import open_accelerator, pick_device
+from bra.recipes import RECIPES, TrainConfig
 from bra.report import best_block, finish, table
 from bra.runs import RunFolder, read_json
-from bra.topk import TableRouter
-from bra.weights import load_weights, read_tensors
-
-MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}
-TABLES = {"local": local_regions, "axial": axial_regions, "dilated": dilated_regions}
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train a BiFormer and keep its settings, metrics, weights and pictures in a run folder."""
-
-    data: str = "recall"
-    """What to learn: recall, fashion-mnist:FOLDER or folder:FOLDER (with train/CLASS/* and val/CLASS/*)."""
-    model: Literal["nano", "tiny", "small", "base"] = "nano"
-    """Which BiFormer."""
-    router: Literal["topk", "local", "axial", "dilated", "random", "all"] = "topk"
-    """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
-    k: int | None = None
-    """Regions that each region reads; None: as the model has it."""
-    without: tuple[Literal["lce", "position"], ...] = ()
-    """Parts to leave out, to see what they are good for: the LCE, the position code."""
-    steps: int | None = None
-    """Length of training; None: as suits the data."""
-    batch: int = 128
-    """Images a step."""
-    learning_rate: float = 2e-3
-    """Peak of the learning rate: linear warm-up before, half a cosine to 0 after."""
-    warmup: int = 100
-    """Steps of warm-up."""
-    weight_decay: float = 0.05
-    """AdamW's, on weight matrices and filters; not on biases and norms."""
-    drop_path: float = 0.0
-    """Stochastic depth in the last block, rising from 0."""
-    evaluate_every: int = 100
-    """Steps between two evaluations on held-out images; each is followed by a checkpoint."""
-    image_size: int = 224
-    """Side of the images of folder:FOLDER, in pixels."""
-    workers: int = 2
-    """Processes that decode the images of folder:FOLDER."""
-    seed: int = 0
-    """Seed of weights, data and drop path."""
-    recall: Recall = field(default_factory=Recall)
-    """Difficulty of the recall boards."""
-    device: str = "auto"
-    """cpu, cuda, mps, ...; auto takes the best there is."""
-    out: Path | None = None
-    """The run folder; None: runs/DATA-ROUTER."""
-    resume: bool = False
-    """Go on with the run in the folder, if there is one."""
-
-    def __post_init__(self):
-        for name, lowest in {
-            "steps": 1,
-            "batch": 1,
-            "warmup": 0,
-            "evaluate_every": 1,
-            "image_size": 1,
-            "workers": 0,
-        }.items():
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise ValueError(f"{name} must be at least {lowest}, but is {value}")
-        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
-            rates = f"{self.learning_rate} and {self.weight_decay}"
-            raise ValueError(
-                f"learning_rate must be above 0, weight_decay at least 0, both finite, but they are {rates}"
-            )
-        if self.router == "all" and self.k is not None:
-            raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
-
-    def folder(self) -> Path:
-        """Where the run is kept."""
-        return self.out or Path("runs") / f"{self.data.partition(':')[0]}-{self.router}"
-
-    def settings(self) -> dict:
-        """What makes the run what it is: all but where it runs and is kept."""
-        return {
-            name: value for name, value in asdict(self).items() if name not in ("device", "workers", "out", "resume")
-        }
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`. Raises ValueError if there is none such on this machine."""
-    if name == "auto":
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    try:
-        torch.ones(1, device=name).sum().item()
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        raise ValueError(f"device must be auto or one of this machine, but is {name!r}: {error}") from error
-    return torch.device(name)
-
-
-def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
-    """The model that `config` asks for, its weights drawn from the seed. Raises ValueError if k does not fit."""
-    model = MODELS[config.model]
-    if isinstance(data, RecallBoards):
-        if config.model != "nano":
-            raise ValueError(
-                f"model must be nano for recall, whose boards are too small for the others, but is {config.model}"
-            )
-        model = replace(model, grid=(config.recall.cells, config.recall.cells))  # one region a cell
-    k = math.prod(model.grid) if config.router == "all" else config.k
-    if k is not None:
-        model = replace(model, stages=tuple(s if s.k == FULL else replace(s, k=k) for s in model.stages))
-    torch.manual_seed(derive_seed("weights", config.seed))
-    return BiFormer(
-        replace(
-            model,
-            num_classes=len(data.classes),
-            in_channels=data.channels,
-            drop_path=config.drop_path,
-            lce_kernel=0 if "lce" in config.without else model.lce_kernel,
-            position_kernel=0 if "position" in config.without else model.position_kernel,
-            router=table_router(config.router, config.seed),
-        )
-    )
-
-
-def table_router(name: str, seed: int) -> Callable[[Grid, int], nn.Module] | None:
-    """What makes the routers of a model whose regions follow the table `name`; None for topk, the model's own."""
-    if name == "topk":
-        return None
-    if name == "all":
-        return lambda grid, k: TableRouter(all_regions(grid))
-    if name == "random":  # each layer its own table, so that two layers reach further than one
-        seeds = itertools.count()
-        return lambda grid, k: TableRouter(random_regions(grid, k, derive_seed("table", seed, next(seeds))))
-    return lambda grid, k: TableRouter(TABLES[name](grid, k))
+from bra.weights import load_weights
 
 
 @dataclass
@@ -161,8 +37,7 @@ class Training:
 
     config: TrainConfig
     data: DataSet
-    model: BiFormer
-    optimizer: torch.optim.Optimizer
+    learner: Learner
     run: RunFolder
     first: int
     """The step to go on with."""
@@ -173,61 +48,120 @@ def prepare(config: TrainConfig) -> Training:
 
     Raises ValueError, FileNotFoundError or FileExistsError, and has then written nothing.
     """
-    device = pick_device(config.device)
-    data = open_data(config.data, config.recall, config.image_size, config.workers)
-    if config.batch > data.count:
-        raise ValueError(f"batch must be at most the number of training images, {data.count}, but is {config.batch}")
-    config = replace(config, steps=config.steps or data.steps)
-    model = build_model(config, data).to(device)
-    optimizer = make_optimizer(model, config.weight_decay)
-    run = RunFolder(config.folder(), config.settings(), config.resume)
-    first = config.steps if run.summary.exists() else run.load_checkpoint(model, optimizer)
-    return Training(config, data, model, optimizer, run, first)
+    accelerator = open_accelerator(config.device, config.precision)
+    if config.batch % (accelerator.num_processes * config.accumulate):
+        raise ValueError(
+            f"batch must be a multiple of processes x accumulate, {accelerator.num_processes} x {config.accumulate}, "
+            f"but is {config.batch}"
+        )
+    data = open_data(config.data, config.recall, config.images())
+    config = config.resolved(data)
+    learner = Learner(
+        build_model(config, data),
+        accelerator,
+        weight_decay=config.weight_decay,
+        average=config.average,
+        clip=config.clip,
+        parts=config.accumulate,
+        compiled=config.compile,
+    )
+    with accelerator.main_process_first():  # it complains alone, and the others find what it wrote
+        run = RunFolder(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
+        first = config.steps if run.summary.exists() else go_on(run, learner)
+    if config.tensorboard:
+        run.open_tensorboard(first)
+    return Training(config, data, learner, run, first)
 
 
-def fit(training: Training) -> None:
+def go_on(run: RunFolder, learner: Learner) -> int:
+    """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if the run has not begun.
+
+    Another number of processes than before is stated, and allowed: the batches stay, but not what augmentation and
+    drop path draw. Raises ValueError if the checkpoint does not fit the model.
+    """
+    found = run.load_checkpoint()
+    if found is None:
+        return 0
+    tensors, metadata = found
+    learner.load(tensors, partial(load_weights, source=run.checkpoint))
+    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
+    run.rewind(step)
+    if before != now:
+        run.log(step=step, note=f"goes on with {now} processes instead of {before}")
+    return step
+
+
+def fit(training: Training, watch: Callable[[int, BiFormer], None] = lambda step, model: None) -> None:
     """Take the steps that are left, and evaluate and save every so often.
 
+    `watch` is called with 0 and the untrained model, and after each step with its number and the model.
     Raises FloatingPointError at a loss that is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM; the last
     good checkpoint is then in the folder.
     """
-    config, model, run = training.config, training.model, training.run
-    device = next(model.parameters()).device
+    config, learner, run, data = training.config, training.learner, training.run, training.data
     started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
-    batches = training.data.training(config.batch, config.seed, training.first)
-    model.train()
+    prepare_batch = Preparation(config.augment, data)
+    batches = data.training(config.batch, config.seed, training.first, learner.shard)
     if training.first == 0 and not run.read_metrics():
-        run.save_checkpoint(0, model, training.optimizer)  # first: metrics without a checkpoint would look like a loss
-        run.log(step=0, held_out=evaluate(model, training.data), seconds=0)
+        save(training, 0)  # first: metrics without a checkpoint would look like a loss
+        examine(training, 0, 0)
+        watch(0, learner.model)
     saved = training.first
-    with stop_request() as stop, tqdm(total=config.steps, initial=training.first, desc=str(run.path)) as bar:
+    with stop_request() as stop, progress_bar(training) as bar:
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
-            torch.manual_seed(derive_seed("step", config.seed, step))
+            rank = [learner.shard.rank] if learner.shard.rank else []
+            torch.manual_seed(derive_seed("step", config.seed, step, *rank))
             rate = learning_rate(step, config.learning_rate, config.warmup, config.steps)
             try:
-                measured = train_step(model, training.optimizer, to_device(batch, device), rate)
+                measured = learner.step(batch, prepare_batch, rate)
             except FloatingPointError as error:
                 kept = f"{run.checkpoint} holds the state after {saved} steps"
                 raise FloatingPointError(f"stopped at step {step}: {error}; {kept}") from error
             done = step + 1
-            bar.update()
             run.log(step=done, learning_rate=rate, **measured)
             bar.set_postfix({name: f"{value:.3f}" for name, value in best_block(measured).items()}, refresh=False)
-            if evaluated := done % config.evaluate_every == 0 or done == config.steps:
-                seconds = time.perf_counter() - started
-                run.log(step=done, held_out=evaluate(model, training.data), seconds=seconds)
-            if evaluated or stop.is_set():
-                run.save_checkpoint(done, model, training.optimizer)
+            bar.update(config.batch)
+            watch(done, learner.model)
+            if due := done % config.evaluate_every == 0 or done == config.steps:
+                examine(training, done, time.perf_counter() - started)
+            stopped = learner.any_process(stop.is_set())
+            if due or stopped:
+                save(training, done)
                 saved = done
-            if stop.is_set() and done < config.steps:
+            if stopped and done < config.steps:
                 raise KeyboardInterrupt(f"stopped after step {done}; the same command with --resume goes on")
+
+
+def progress_bar(training: Training) -> tqdm:
+    """Images done, images a second, time left; in the first process only."""
+    config = training.config
+    done, total = training.first * config.batch, config.steps * config.batch
+    hidden = not training.run.writer
+    return tqdm(total=total, initial=done, desc=str(training.run.path), unit=" images", unit_scale=True, disable=hidden)
+
+
+def examine(training: Training, step: int, seconds: float) -> None:
+    """Evaluate, log it with the images that were skipped so far, and keep the weights if they are the best."""
+    learner, run = training.learner, training.run
+    held_out = evaluate(learner.evaluated, training.data, accelerator=learner.accelerator)
+    damaged = sorted(set(gather_object(training.data.damaged)))
+    run.log(step=step, held_out=held_out, seconds=seconds, **({"damaged": damaged} if damaged else {}))
+    run.keep_best(step, held_out["accuracy"], learner.evaluated)
+
+
+def save(training: Training, step: int) -> None:
+    """Write the checkpoint."""
+    learner = training.learner
+    training.run.save_checkpoint(step, learner.tensors(), processes=str(learner.shard.of))
 
 
 def complete(training: Training) -> RunFolder:
     """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before."""
     if not training.run.summary.exists():
         fit(training)
-        finish(training.run, training.model, training.data)
+        if training.run.writer:
+            finish(training.run, training.learner.evaluated, training.data)
+        training.learner.accelerator.wait_for_everyone()
     return training.run
 
 
@@ -236,27 +170,77 @@ def train(config: TrainConfig) -> RunFolder:
     return complete(prepare(config))
 
 
-def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
-    """The trained model of a run folder, ready to evaluate, with its data and settings.
+@contextmanager
+def stop_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that the step in hand can end first; a second one does not wait."""
+    stop = threading.Event()
 
-    Raises FileNotFoundError if the run is not finished; ValueError if its weights do not fit.
+    def ask(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluate a run's weights once more, and compare with the accuracy that it noted."""
+
+    eval: Path
+    """The run folder."""
+    data: str | None = None
+    """Where the data are now; None: where they were."""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto takes the best there is."""
+    workers: int = 2
+    """Processes that decode photographs."""
+
+
+def evaluate_again(asked: Evaluation) -> str:
+    """Accuracy of a run's weights, those at the end and the best, beside what the run noted when it measured them.
+
+    Raises FileNotFoundError if it has kept none yet; ValueError if they do not fit.
     """
-    settings = read_json(folder / "config.json")
-    config = TrainConfig(**settings | {"recall": Recall(**settings["recall"]), "out": folder, "device": "cpu"})
-    data = open_data(config.data, config.recall, config.image_size, config.workers)
-    model, source = build_model(config, data), folder / "model.safetensors"
-    load_weights(model, read_tensors(source)[0], source)
-    return model.eval(), data, config
+    run = RunFolder(asked.eval, {}, resume=True, writer=False)
+    noted = {"best": run.read_best()["accuracy"]} if run.best.exists() else {}
+    if run.summary.exists():
+        noted["model"] = read_json(run.summary)["held_out"]["accuracy"]
+    if not noted:
+        raise FileNotFoundError(f"{asked.eval} holds no weights of a run: train first, or give another folder")
+    lines = [f"{'weights':24}accuracy now   noted"]
+    for name, accuracy in noted.items():
+        moved = {"data": asked.data} if asked.data else {}
+        model, data, _ = load_model(asked.eval, name, workers=asked.workers, **moved)
+        now = evaluate(model.to(pick_device(asked.device)), data)["accuracy"]
+        lines.append(f"{name + '.safetensors':24}{now:12.4%}{accuracy:10.4%}")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """The command line: what the user can mend is said in one line; only our own mistakes show a traceback."""
+    arguments, name = sys.argv[1:], "python -m bra.train"
     try:
         try:
-            training = prepare(tyro.cli(TrainConfig, prog="python -m bra.train"))
+            if any(argument.split("=")[0] == "--eval" for argument in arguments):
+                print(evaluate_again(tyro.cli(Evaluation, prog=name)))
+                return
+            recipe = RECIPES[arguments.pop(0)] if arguments and arguments[0] in RECIPES else RECIPES["recall"]
+            about = f"{TrainConfig.__doc__} A recipe may stand first: {', '.join(RECIPES)}. --eval RUN evaluates again."
+            training = prepare(tyro.cli(TrainConfig, prog=name, args=arguments, default=recipe(), description=about))
         except (ValueError, OSError) as error:
             sys.exit(f"error: {error}")
-        print(table(complete(training)))
+        run = complete(training)
+        if run.writer:
+            print(table(run))
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "stopped", file=sys.stderr)
         sys.exit(130)

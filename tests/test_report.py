@@ -5,7 +5,7 @@ import torch
 
 import bra
 from bra.data import RecallBoards
-from bra.engine import evaluate
+from bra.evaluation import evaluate
 from bra.recall import Recall
 from bra.report import best_block, blindfold, draw_boards, finish, table
 from bra.runs import RunFolder

@@ -22,7 +22,7 @@ from bra.bench.jobs import MODELS, Core, Job, Layer, Mode, Model, Part, matrix_r
 from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
 from bra.measure import multiply_adds
-from bra.runs import environment, write_atomically
+from bra.runs import write_atomically
 
 STAGES = ((64, 64, 1), (16, 128, 4), (4, 256, 16))  # tokens a region, channels and k of the routed stages at 224
 CORES = [Core(b, r, *stage) for b, r in ((8, 49), (1, 256)) for stage in STAGES]

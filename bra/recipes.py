@@ -1,0 +1,209 @@
+"""The settings of a training run, and recipes: settings that go together."""
+
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from bra.augment import Augment
+from bra.data import DataSet, ImageSettings
+from bra.recall import Recall
+
+PLACE = ("device", "workers", "tensorboard", "out", "resume")  # where a run happens, not what it is
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train a BiFormer and keep its settings, metrics, weights and pictures in a run folder."""
+
+    data: str = "recall"
+    """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*), or hf:NAME."""
+    model: Literal["nano", "tiny", "small", "base"] = "nano"
+    """Which BiFormer."""
+    router: Literal["topk", "local", "axial", "dilated", "random", "all"] = "topk"
+    """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
+    k: int | None = None
+    """Regions that each region reads; None: as the model has it."""
+    without: tuple[Literal["lce", "position"], ...] = ()
+    """Parts to leave out, to see what they are good for: the LCE, the position code."""
+    steps: int | None = None
+    """Length of training in steps; None: epochs, or as suits the data."""
+    epochs: float | None = None
+    """Length of training in passes over the training images, instead of steps."""
+    batch: int = 128
+    """Images a step, over all processes and parts of a step together."""
+    accumulate: int = 1
+    """Parts in which each process takes a step, one after the other, to save memory."""
+    learning_rate: float = 2e-3
+    """Peak of the learning rate: linear warm-up before, half a cosine to 0 after."""
+    learning_rate_batch: int | None = None
+    """The batch that learning_rate is meant for: with another batch it is scaled in proportion. None: never scaled."""
+    warmup: int = 100
+    """Steps of warm-up."""
+    warmup_epochs: float | None = None
+    """Epochs of warm-up, instead of steps."""
+    weight_decay: float = 0.05
+    """AdamW's, on weight matrices and filters; not on biases and norms."""
+    clip: float | None = 1.0
+    """The gradient's norm is cut down to this; None: never."""
+    drop_path: float = 0.0
+    """Stochastic depth in the last block, rising from 0."""
+    average: float = 0.0
+    """Decay of the moving average of the weights, which is then what is evaluated and kept; 0: no average."""
+    augment: Augment = field(default_factory=Augment)
+    """Augmentation of the training images."""
+    evaluate_every: int | None = None
+    """Steps between two evaluations on held-out images, each with a checkpoint; None: an epoch, 100 for recall."""
+    image_size: int = 224
+    """Side of photographs, in pixels."""
+    centre: float = 1.0
+    """Share of the shorter side that held-out photographs are cut down to."""
+    corrupt: Literal["fatal", "skip"] = "fatal"
+    """Damaged images: end the run, or leave them out, count them and name them."""
+    workers: int = 2
+    """Processes that decode photographs, for each process that trains."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What autocast computes matrix products in while training. Evaluation is in fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile; training hit rates are then not logged."""
+    seed: int = 0
+    """Seed of weights, data, augmentation and drop path."""
+    recall: Recall = field(default_factory=Recall)
+    """Difficulty of the recall boards."""
+    device: str = "auto"
+    """cpu, cuda, mps, ...; auto takes the best there is."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run folder."""
+    out: Path | None = None
+    """The run folder; None: runs/DATA-ROUTER."""
+    resume: bool = False
+    """Go on with the run in the folder, if there is one."""
+
+    def __post_init__(self):
+        lowest = {"steps": 1, "batch": 1, "accumulate": 1, "learning_rate_batch": 1, "warmup": 0, "evaluate_every": 1}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, but is {value}")
+        for name in ("learning_rate", "clip", "epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, but is {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0 and finite, but is {self.weight_decay}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be at least 0 and below 1, but is {self.average}")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"steps must be left out where epochs are given, but is {self.steps}")
+        if self.router == "all" and self.k is not None:
+            raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
+        if self.data == "recall" and self.augment != Augment():
+            raise ValueError("augment must be left out for recall, whose boards are always fresh")
+        self.images()
+
+    def images(self) -> ImageSettings:
+        """How photographs are read."""
+        return ImageSettings(self.image_size, self.augment.least_area, self.centre, self.corrupt, self.workers)
+
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return self.out or Path("runs") / f"{self.data.partition(':')[0]}-{self.router}"
+
+    def settings(self) -> dict:
+        """What makes the run what it is: all but where it runs and is kept."""
+        return {name: value for name, value in asdict(self).items() if name not in PLACE}
+
+    def resolved(self, data: DataSet) -> "TrainConfig":
+        """The same with steps for epochs and a scaled learning rate, as `data` and the batch have it.
+
+        Raises ValueError if an epoch is shorter than a batch, or epochs are asked of data that is made.
+        """
+        if self.batch > data.count:
+            raise ValueError(f"batch must be at most the number of training images, {data.count}, but is {self.batch}")
+        made = math.isinf(data.count)
+        if made and (self.epochs or self.warmup_epochs):
+            raise ValueError(f"epochs must be steps for {self.data}, whose images never end, but is {self.epochs}")
+        epoch = 100 if made else data.count // self.batch  # steps
+        warmup = self.warmup if self.warmup_epochs is None else round(self.warmup_epochs * epoch)
+        steps = self.steps or (max(1, round(self.epochs * epoch)) if self.epochs else data.steps)
+        scale = self.batch / (self.learning_rate_batch or self.batch)
+        return replace(
+            self,
+            steps=steps,
+            epochs=None,
+            warmup=warmup,
+            warmup_epochs=None,
+            learning_rate=self.learning_rate * scale,
+            learning_rate_batch=None,
+            evaluate_every=self.evaluate_every or epoch,
+        )
+
+    @classmethod
+    def from_settings(cls, settings: dict, **place) -> "TrainConfig":
+        """The config whose `settings` went into a config.json. Raises ValueError if they are of another version."""
+        nested = {"recall": Recall, "augment": Augment}
+        try:
+            parts = {name: part(**settings[name]) for name, part in nested.items()}
+            return cls(**settings | parts | {"without": tuple(settings["without"])} | place)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config.json must be of this version of bra, but is not: {error}") from error
+
+
+def recall() -> TrainConfig:
+    """The built-in task: BiFormer nano, 500 steps of 128 fresh boards.
+
+    Command: `python -m bra.train recall`. Hardware: two CPU cores, a minute. Expected: 100% of the held-out boards, hit
+    rate 1.00. Run, with three seeds: book/results/recall_routers.json, top-4.
+    """
+    return TrainConfig()
+
+
+def fashion_mnist() -> TrainConfig:
+    """Fashion-MNIST, BiFormer nano, 4 epochs, no augmentation.
+
+    Command: `python -m bra.train fashion-mnist`, with Debian's package dataset-fashion-mnist, or with
+    --data fashion-mnist:FOLDER. Hardware: two CPU cores, four minutes. Expected: 89%. Run with 2 epochs, three seeds and
+    six routers: book/results/fashion_mnist.json.
+    """
+    return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", epochs=4)
+
+
+def paper() -> TrainConfig:
+    """The paper's recipe for ImageNet-1k (section 4.1, and the official configuration): BiFormer-T, 300 epochs.
+
+    AdamW, rate 1e-3 at batch 1024, 5 epochs of warm-up, weight decay 0.05, drop path 0.1 (for S: --drop-path 0.15),
+    RandAugment 9, MixUp 0.8, CutMix 1.0, erasing 0.25, label smoothing 0.1, no clipping. Evaluated are the weights
+    themselves: the official code also keeps an average, of decay 0.99996. Repeated augmentation, which the official
+    arguments turn on by default, is left out.
+    Command: `torchrun --nproc_per_node 8 -m bra.train paper --data folder:IMAGENET`. Hardware: 8 GPUs. Hours: not known.
+    Expected: the paper reports 81.4% top-1 for T and 83.8% for S. Not run.
+    """
+    return TrainConfig(
+        data="folder:data/imagenet",
+        model="tiny",
+        epochs=300,
+        batch=1024,
+        learning_rate=1e-3,
+        learning_rate_batch=1024,
+        warmup_epochs=5,
+        clip=None,
+        drop_path=0.1,
+        augment=Augment(least_area=0.08, flip=0.5, rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25, smoothing=0.1),
+        centre=0.875,
+        precision="bf16",
+        workers=8,
+    )
+
+
+def imagenet100() -> TrainConfig:
+    """ImageNet-100 from scratch, BiFormer-T: the paper's recipe with 100 epochs, clipping, and averaged weights.
+
+    100 epochs of 126,689 images in batches of 1024 are 12,300 steps. The average's decay 0.999 looks back 1,000 steps,
+    8 epochs; ImageNet-1k's 0.99996 would look back 25,000, twice the run.
+    Command: `python -m bra.train imagenet100 --data folder:data/imagenet100`. Hardware: one GPU of 80 GB; with less
+    memory, --accumulate 4. Hours and accuracy: not run; notebook 11 has estimates, and what others reach.
+    """
+    return replace(paper(), data="folder:data/imagenet100", epochs=100, clip=1.0, average=0.999)
+
+
+RECIPES = {"recall": recall, "fashion-mnist": fashion_mnist, "imagenet100": imagenet100, "paper": paper}
