@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bra.data import DataSet
+from bra.data import DataSet, normalise
 from bra.layer import record_routes
 from bra.recall import Boards, hit_rates
 from bra.topk import Routes
@@ -36,6 +36,11 @@ def to_device(batch, device: torch.device):
     return type(batch)(*(value.to(device, non_blocking=True) for value in batch))
 
 
+def normalised(batch, data: DataSet):
+    """The same batch with its images as floats, by the mean and deviation of the data set's pixels."""
+    return batch._replace(image=normalise(batch.image, data.mean, data.std))
+
+
 def routing_hits(routes: list[Routes], batch) -> dict[str, list[float]]:
     """Hit rates of each block, where the right region is known; else nothing."""
     return hit_rates(routes, batch) if isinstance(batch, Boards) and routes else {}
@@ -49,7 +54,7 @@ def evaluate(model: nn.Module, data: DataSet, batch: int = 256) -> dict:
     model.eval()
     right, seen, hits = 0, 0, {}
     for images in data.held_out(batch):
-        images = to_device(images, device)
+        images = normalised(to_device(images, device), data)
         with record_routes(model) as routes:
             right += (model(images.image).argmax(dim=1) == images.label).sum().item()
         for name, rates in routing_hits(routes, images).items():

@@ -18,9 +18,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from bra.biformer import BASE, FULL, NANO, SMALL, TINY, BiFormer
-from bra.data import DataSet, RecallBoards, derive_seed, open_data
-from bra.engine import evaluate, learning_rate, make_optimizer, stop_request, to_device, train_step
-from bra.images import DamagedImage
+from bra.data import DamagedImage, DataSet, ImageSettings, RecallBoards, derive_seed, open_data
+from bra.engine import evaluate, learning_rate, make_optimizer, normalised, stop_request, to_device, train_step
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.recall import Recall
 from bra.report import best_block, finish, table
@@ -38,7 +37,7 @@ class TrainConfig:
     """Train a BiFormer and keep its settings, metrics, weights and pictures in a run folder."""
 
     data: str = "recall"
-    """What to learn: recall, fashion-mnist:FOLDER or folder:FOLDER (with train/CLASS/* and val/CLASS/*)."""
+    """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (train/CLASS/*, val/CLASS/*) or hf:NAME (Hugging Face)."""
     model: Literal["nano", "tiny", "small", "base"] = "nano"
     """Which BiFormer."""
     router: Literal["topk", "local", "axial", "dilated", "random", "all"] = "topk"
@@ -60,9 +59,9 @@ class TrainConfig:
     evaluate_every: int = 100
     """Steps between two evaluations on held-out images; each is followed by a checkpoint."""
     image_size: int = 224
-    """Side of the images of folder:FOLDER, in pixels."""
+    """Side of the images of folder:FOLDER and hf:NAME, in pixels."""
     workers: int = 2
-    """Processes that decode the images of folder:FOLDER."""
+    """Processes that decode the images of folder:FOLDER and hf:NAME."""
     seed: int = 0
     """Seed of weights, data and drop path."""
     recall: Recall = field(default_factory=Recall)
@@ -93,6 +92,10 @@ class TrainConfig:
             )
         if self.router == "all" and self.k is not None:
             raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
+
+    def image_settings(self) -> ImageSettings:
+        """How images are decoded."""
+        return ImageSettings(size=self.image_size, workers=self.workers)
 
     def folder(self) -> Path:
         """Where the run is kept."""
@@ -171,7 +174,7 @@ def prepare(config: TrainConfig) -> Training:
     Raises ValueError, FileNotFoundError or FileExistsError, and has then written nothing.
     """
     device = pick_device(config.device)
-    data = open_data(config.data, config.recall, config.image_size, config.workers)
+    data = open_data(config.data, config.recall, config.image_settings())
     if config.batch > data.count:
         raise ValueError(f"batch must be at most the number of training images, {data.count}, but is {config.batch}")
     config = replace(config, steps=config.steps or data.steps)
@@ -200,9 +203,10 @@ def fit(training: Training) -> None:
     with stop_request() as stop, tqdm(total=config.steps, initial=training.first, desc=str(run.path)) as bar:
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
             torch.manual_seed(derive_seed("step", config.seed, step))
+            batch = normalised(to_device(batch, device), training.data)
             rate = learning_rate(step, config.learning_rate, config.warmup, config.steps)
             try:
-                measured = train_step(model, training.optimizer, to_device(batch, device), rate)
+                measured = train_step(model, training.optimizer, batch, rate)
             except FloatingPointError as error:
                 kept = f"{run.checkpoint} holds the state after {saved} steps"
                 raise FloatingPointError(f"stopped at step {step}: {error}; {kept}") from error
@@ -241,7 +245,7 @@ def load_model(folder: Path) -> tuple[BiFormer, DataSet, TrainConfig]:
     """
     settings = read_json(folder / "config.json")
     config = TrainConfig(**settings | {"recall": Recall(**settings["recall"]), "out": folder, "device": "cpu"})
-    data = open_data(config.data, config.recall, config.image_size, config.workers)
+    data = open_data(config.data, config.recall, config.image_settings())
     model, source = build_model(config, data), folder / "model.safetensors"
     load_weights(model, read_tensors(source)[0], source)
     return model.eval(), data, config
