@@ -37,7 +37,7 @@ class TrainConfig:
     """Train a BiFormer and keep its settings, metrics, weights and pictures in a run folder."""
 
     data: str = "recall"
-    """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (train/CLASS/*, val/CLASS/*) or hf:NAME (Hugging Face)."""
+    """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*) or hf:NAME."""
     model: Literal["nano", "tiny", "small", "base"] = "nano"
     """Which BiFormer."""
     router: Literal["topk", "local", "axial", "dilated", "random", "all"] = "topk"

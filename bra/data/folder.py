@@ -8,6 +8,11 @@ from bra.data.files import IMAGE_FORMATS, DamagedImage, Source, check_whole
 from bra.data.images import Images, ImageSettings
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The images in a folder, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_FORMATS and path.is_file())
+
+
 def class_files(folder: Path) -> dict[str, list[Path]]:
     """The images of each class folder, sorted; hidden folders are no classes.
 
@@ -17,7 +22,7 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
         raise FileNotFoundError(f"data folder {folder} does not exist")
     files = {}
     for sub in sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."):
-        files[sub.name] = sorted(p for p in sub.iterdir() if p.suffix.lower() in IMAGE_FORMATS and p.is_file())
+        files[sub.name] = image_files(sub)
         if not files[sub.name]:
             raise ValueError(f"data folder {sub} holds no image ({', '.join(IMAGE_FORMATS)})")
     if not files:

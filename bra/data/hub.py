@@ -69,6 +69,8 @@ class HubImages(Images):
             classes = splits["train"].features[label].names
             table = table.select_columns([image, label]).cast_column(image, Image(decode=False))  # we decode it
             if unknown := set(table.unique(label)) - set(range(len(classes))):
-                raise ValueError(f"data hf:{name}, {split}, must label every image 0 to {len(classes) - 1}, not {unknown}")
+                raise ValueError(
+                    f"data hf:{name}, {split}, must label every image 0 to {len(classes) - 1}, not {unknown}"
+                )
             rows.append(Rows(table, image, label, f"{name} {split}"))
         super().__init__(*rows, classes, settings)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from bra.data.base import WHOLE, Batch, DataSet, Shard, derive_seed, held_out_batches, shuffled_batches
+from bra.data.base import WHOLE, Batch, DataSet, derive_seed, held_out_batches, shuffled_batches
 from bra.data.files import (
     Box,
     DamagedImage,
