@@ -21,7 +21,7 @@ from bra.attention import attend, attend_gathered
 from bra.bench.jobs import MODELS, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
 from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
-from bra.measure import multiply_adds
+from bra.measure import environment, multiply_adds
 from bra.runs import write_atomically
 
 STAGES = ((64, 64, 1), (16, 128, 4), (4, 256, 16))  # tokens a region, channels and k of the routed stages at 224

@@ -1,0 +1,55 @@
+"""`python -m bra.data`: prepare a folder of images for `python -m bra.train --data folder:OUT`."""
+
+import sys
+from pathlib import Path
+
+import tyro
+
+from bra.data.copies import Corrupt, shrink
+from bra.data.imagenet100 import imagenet100
+
+
+def make_imagenet100(
+    imagenet: Path, out: Path, resize: int | None = None, corrupt: Corrupt = "fatal", workers: int = 2
+) -> list[str]:
+    """The hundred classes of ImageNet-100 (Tian et al., 2020) out of a folder of ImageNet, linked or made smaller.
+
+    Args:
+        imagenet: Folder with ImageNet's train/ID/* and val/ID/*.
+        out: Folder to make; the same command goes on with it after Ctrl-C.
+        resize: Copy the images as JPEGs whose shorter side is at most this; None: link to their folders.
+        corrupt: Damaged images, which only copying finds: stop at the first, or leave them out and name them.
+        workers: Processes that copy.
+    """
+    return imagenet100(imagenet, out, resize, corrupt, workers)
+
+
+def make_smaller(folder: Path, out: Path, resize: int = 256, corrupt: Corrupt = "fatal", workers: int = 2) -> list[str]:
+    """A copy of a folder of images with smaller ones, which are decoded faster.
+
+    Args:
+        folder: Folder with train/CLASS/* and val/CLASS/*.
+        out: Folder to make; the same command goes on with it after Ctrl-C.
+        resize: Images become JPEGs whose shorter side is at most this.
+        corrupt: Damaged images: stop at the first, or leave them out and name them.
+        workers: Processes that copy.
+    """
+    return shrink(folder, out, resize, corrupt, workers)
+
+
+def main() -> None:
+    """The command line: what the user can mend is said in one line; only our own mistakes show a traceback."""
+    commands = {"imagenet100": make_imagenet100, "shrink": make_smaller}
+    try:
+        damaged = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m bra.data")
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    if damaged:
+        print(f"{len(damaged)} damaged images were left out, and named in damaged.txt:", *damaged, sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a data set is: batches for training that are a function of (seed, step) alone, and images held out.
+
+A run that starts again at step n therefore sees what it would have seen. Several processes share a batch: each
+takes its `Shard`, and together they hold what one process alone would.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+
+class Shard(NamedTuple):
+    """Which part of every batch one process takes: that of process `rank` of `of`."""
+
+    rank: int = 0
+    of: int = 1
+
+    def part(self, size: int) -> slice:
+        """Its entries, next to each other, in a batch of `size`. Raises ValueError if not all shards are alike."""
+        if size % self.of:
+            raise ValueError(f"size must be a multiple of the number of shards, {self.of}, but is {size}")
+        each = size // self.of
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+
+WHOLE = Shard()
+
+
+class Batch(NamedTuple):
+    """Images (b c h w), bytes 0..255 or floats that are normalised already, and their labels (b)."""
+
+    image: Shaped[Tensor, "b c h w"]
+    label: Int[Tensor, " b"]
+
+
+class DataSet(ABC):
+    """What `bra.train` needs of a data set."""
+
+    classes: list[str]
+    channels: int
+    count: float  # training images; infinite where they are made
+    held_out_count: int
+    steps: int  # a sensible length of training at batch 128
+    mean: tuple[float, ...] = (0.5,)  # of the pixels, 0..1: one for all channels, or one a channel
+    std: tuple[float, ...] = (0.5,)
+    damaged: list[str]  # the images that were skipped so far, each once
+
+    @abstractmethod
+    def training(self, size: int, seed: int, start: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
+        """Endless batches, `size` images over all shards together, beginning with that of step `start`."""
+
+    @abstractmethod
+    def held_out(self, size: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
+        """Every held-out image once over all shards together, in batches of at most `size`."""
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A seed for each purpose and step, so that no two streams of random numbers share one."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7], "big")
+
+
+def shuffled_batches(count: int, size: int, seed: int, start: int) -> Iterator[Int[Tensor, " size"]]:
+    """Endless batches of indices: each epoch its own order, its last incomplete batch left out."""
+    per_epoch = count // size
+    epoch, skip = divmod(start, per_epoch)
+    while True:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(derive_seed("epoch", seed, epoch)))
+        yield from order[: per_epoch * size].view(per_epoch, size)[skip:]
+        epoch, skip = epoch + 1, 0
+
+
+def held_out_batches(count: int, size: int, shard: Shard) -> Iterator[range]:
+    """The indices of each batch of at most `size`: a shard takes every `of`th image."""
+    mine = range(shard.rank, count, shard.of)
+    for first in range(0, len(mine), size):
+        yield mine[first : first + size]
+
+
+def normalise(
+    pixels: Shaped[Tensor, "b c h w"], mean: tuple[float, ...] = (0.5,), std: tuple[float, ...] = (0.5,)
+) -> Float[Tensor, "b c h w"]:
+    """Bytes 0..255 as (p / 255 - mean) / std, which is -1..1 for a mean and std of 0.5; floats stay as they are."""
+    if pixels.is_floating_point():
+        return pixels
+    # tensors, for a GPU multiplies by the rounded inverse of a plain number instead of dividing by it
+    scale, shift = (
+        torch.tensor(values, device=pixels.device).view(-1, 1, 1)
+        for values in ([255 * s for s in std], [m / s for m, s in zip(mean, std, strict=True)])
+    )
+    return pixels / scale - shift
