@@ -62,7 +62,7 @@ class Preparation:
         """Draws from PyTorch's global generator."""
         settings, images, targets = self.augment, batch.image, batch.label
         if self.photo is not None:
-            images = self.photo(images / 255) * 255
+            images = (self.photo(images / 255) * 255).round().clamp(0, 255).byte()
         images = normalise(images, self.data.mean, self.data.std)
         if self.erase is not None:
             images = self.erase(images)

@@ -49,7 +49,8 @@ class Learner:
     """A model with all that training changes: weights, optimiser, moving average, loss scale.
 
     model: the model itself, whose weights are saved. evaluated: the one whose accuracy counts, the moving average if
-    there is one. accelerator: the devices. parts: in how many parts a process takes a step. clip: of the gradient's norm.
+    there is one. accelerator: the devices. parts: in how many parts a process takes a step. clip: the gradient's norm is
+    cut down to it; None: never.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Learner:
         *,
         weight_decay: float = 0.05,
         average: float = 0.0,
-        clip: float = 1.0,
+        clip: float | None = 1.0,
         parts: int = 1,
         compiled: bool = False,
     ):
-        self.model, self.accelerator, self.clip, self.parts = model.to(accelerator.device), accelerator, clip, parts
+        self.model, self.accelerator, self.parts = model.to(accelerator.device), accelerator, parts
+        self.clip = math.inf if clip is None else clip
         self.average = moving_average(self.model, average) if average else None
         self.evaluated = self.average.module if self.average else self.model
         self.shard = Shard(accelerator.process_index, accelerator.num_processes)

@@ -24,7 +24,7 @@ def routing_hits(routes: list[Routes], batch) -> dict[str, list[float]]:
 def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Accelerator | None = None) -> dict:
     """Accuracy over all held-out images, and on boards the hit rate of each block, both ways.
 
-    With an accelerator every process takes some of the images; each image counts once. Raises ValueError if there is none.
+    With an accelerator every process takes some of the images; each image counts once.
     """
     device = next(model.parameters()).device
     shard = Shard(accelerator.process_index, accelerator.num_processes) if accelerator else Shard()

@@ -12,8 +12,8 @@ from typing import Literal
 
 import tyro
 
-from bra.recall import Recall
 from bra.measure import environment
+from bra.recall import Recall
 from bra.runs import RunFolder, read_json, write_atomically
 from bra.train import TrainConfig, train
 

@@ -1,4 +1,4 @@
-"""Measure what a computation costs: multiply-adds, the largest tensor it makes, and time in turns; and on what machine."""
+"""Measure what a computation costs: multiply-adds, the largest tensor, time in turns; and say on what machine."""
 
 import datetime
 import platform

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # our names, and Accelerate's
 
@@ -25,7 +24,8 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device must be auto or one of this machine, but is {name!r}: {error}") from error
     if device.index is not None:
         raise ValueError(
-            f"device must be a kind, such as cuda, but is {name!r}: choose one GPU by CUDA_VISIBLE_DEVICES={device.index}"
+            f"device must be a kind, such as cuda, but is {name!r}: "
+            f"CUDA_VISIBLE_DEVICES={device.index} chooses one of several GPUs"
         )
     return device
 
@@ -49,6 +49,22 @@ def open_accelerator(device: str, precision: str) -> Accelerator:
     return Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])
 
 
+class SumOverProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        """The sum."""
+        total = x.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """Each process's loss depends on the sum, so each gradient counts."""
+        return SumOverProcesses.forward(ctx, gradient)
+
+
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm over the batches of all processes; they must be of one size.
 
@@ -63,7 +79,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         processes = torch.distributed.get_world_size()
 
         def mean(values: Tensor) -> Tensor:
-            return all_reduce(values.float().mean(dim=(0, 2, 3))) / processes
+            return SumOverProcesses.apply(values.float().mean(dim=(0, 2, 3))) / processes
 
         centre = mean(x)
         shifted = x - centre[:, None, None].to(x.dtype)

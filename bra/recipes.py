@@ -162,8 +162,8 @@ def fashion_mnist() -> TrainConfig:
     """Fashion-MNIST, BiFormer nano, 4 epochs, no augmentation.
 
     Command: `python -m bra.train fashion-mnist`, with Debian's package dataset-fashion-mnist, or with
-    --data fashion-mnist:FOLDER. Hardware: two CPU cores, four minutes. Expected: 89%. Run with 2 epochs, three seeds and
-    six routers: book/results/fashion_mnist.json.
+    --data fashion-mnist:FOLDER. Hardware: two CPU cores, four minutes. Expected: 89%. Run with 2 epochs, three seeds
+    and six routers: book/results/fashion_mnist.json.
     """
     return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", epochs=4)
 
@@ -175,8 +175,8 @@ def paper() -> TrainConfig:
     RandAugment 9, MixUp 0.8, CutMix 1.0, erasing 0.25, label smoothing 0.1, no clipping. Evaluated are the weights
     themselves: the official code also keeps an average, of decay 0.99996. Repeated augmentation, which the official
     arguments turn on by default, is left out.
-    Command: `torchrun --nproc_per_node 8 -m bra.train paper --data folder:IMAGENET`. Hardware: 8 GPUs. Hours: not known.
-    Expected: the paper reports 81.4% top-1 for T and 83.8% for S. Not run.
+    Command: `torchrun --nproc_per_node 8 -m bra.train paper --data folder:IMAGENET`. Hardware: 8 GPUs. Hours: not
+    known. Expected: the paper reports 81.4% top-1 for T and 83.8% for S. Not run.
     """
     return TrainConfig(
         data="folder:data/imagenet",

@@ -9,8 +9,8 @@ from bra.biformer import BiFormer
 from bra.data import DataSet, derive_seed
 from bra.evaluation import evaluate
 from bra.layer import BiLevelRoutingAttention, record_routes
-from bra.patterns import random_regions
 from bra.measure import environment
+from bra.patterns import random_regions
 from bra.runs import RunFolder, read_json
 from bra.topk import TableRouter
 
@@ -19,6 +19,9 @@ def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
     """Write the weights, the pictures and the summary of a run that has taken its last step."""
     last = [line for line in run.read_metrics() if "held_out" in line][-1]
     summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
+    summary["best"] = run.read_best()
+    if "damaged" in last:
+        summary["damaged"] = last["damaged"]
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     draw.training_curves(run.read_metrics()).save(run.path / "curves.png")
     if run.config["data"] == "recall":
@@ -66,5 +69,7 @@ def table(run: RunFolder) -> str:
     for name, values in rows:
         hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
         lines.append(f"{name:32}{values['accuracy']:8.2%}  {hit}")
+    if damaged := summary.get("damaged"):
+        lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))
     return "\n".join([*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"])
