@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 RATIOS = 3 / 4, 4 / 3  # width to height of a random crop
-Box = tuple[float, float, float, float]  # left, top, right, bottom
+Side = int | float
+Box = tuple[Side, Side, Side, Side]  # left, top, right, bottom
 
 
 class DamagedImage(ValueError):
