@@ -34,6 +34,13 @@ def write_whole(path: Path, content: bytes) -> None:
     os.replace(part, path)
 
 
+def check_numbers(resize: int | None, workers: int) -> None:
+    """Raise ValueError if one is too small."""
+    for name, value in {"resize": resize, "workers": workers}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}")
+
+
 def begin(out: Path, settings: dict) -> None:
     """Make the folder `out`, or go on with it. Raises FileExistsError if it holds anything but this same work."""
     made = out / "made.json"
@@ -74,10 +81,6 @@ def copy_folder(
     What an earlier call copied stays. Returns what is wrong with each damaged image, and writes it to
     OUT/damaged.txt; raises DamagedImage instead at the first, if `corrupt` is fatal.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, but is {workers}")
-    if resize < 1:
-        raise ValueError(f"resize must be at least 1, but is {resize}")
     copies = [
         Copy(path, out / split / name / copy_name(path), resize)
         for split, by_class in files.items()
@@ -112,8 +115,9 @@ def shrink(folder: Path, out: Path, resize: int, corrupt: Corrupt, workers: int)
     """Copy a data folder (train/CLASS/*, val/CLASS/*, classes.txt) with images whose shorter side is at most `resize`.
 
     Goes on where an interrupted call stopped. Returns what is wrong with the damaged images that were left out.
-    Raises what `split_files`, `read_classes`, `begin` and `copy_folder` raise.
+    Raises what `check_numbers`, `split_files`, `read_classes`, `begin` and `copy_folder` raise.
     """
+    check_numbers(resize, workers)
     files, names = split_files(folder), folder / "classes.txt"
     read_classes(names, list(files["train"]))
     begin(out, {"command": "shrink", "source": str(folder.resolve()), "resize": resize})
