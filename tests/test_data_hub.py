@@ -32,7 +32,7 @@ def write(folder, columns=COLUMNS, **splits):
     """A folder of Parquet files: a split's images are all grey, 10 times their label."""
     folder.mkdir(exist_ok=True)
     for split, labels in splits.items():
-        images = [{"bytes": png(10 * (label or 0)), "path": None} for label in labels]
+        images = [{"bytes": png(10 * max(label or 0, 0)), "path": None} for label in labels]
         values = {"note": ["x"] * len(labels)}
         for name, kind in columns.items():
             values[name] = images if isinstance(kind, datasets.Image) else labels
