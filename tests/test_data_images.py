@@ -1,5 +1,6 @@
 import itertools
-import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -280,21 +281,22 @@ def test_classes_may_have_readable_names(image_folder):
             ImageFolder(image_folder, SKIP)
 
 
-def test_workers_leave_signals_to_their_parent(image_folder):
-    class Handlers(ImageFolder):
-        def load(self, split, keys):
-            self.sources[split] = Spy(self.sources[split])
-            return super().load(split, keys)
+LEFT_OPEN = """
+import os, pathlib, signal, sys
+from bra.data import ImageFolder, ImageSettings
+signal.signal(signal.SIGTERM, lambda number, frame: print("the parent's handler, in", os.getpid()))
+batches = ImageFolder(pathlib.Path(sys.argv[1]), ImageSettings(size=8, workers=2)).training(2, 0, 0)
+next(batches)
+if sys.argv[2] == "interrupt":
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    os.killpg(0, signal.SIGINT)
+    [next(batches) for _ in range(20)]
+"""
 
-    class Spy(list):
-        def __getitem__(self, i):
-            source = super().__getitem__(i)
-            found = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
-            return source._replace(label=int(found == (signal.SIG_IGN, signal.SIG_DFL)) * 7)
 
-    data = Handlers(image_folder, ImageSettings(size=8, workers=1))
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-    try:
-        assert training(data, 1)[0].label.tolist() == [7] * 4
-    finally:
-        signal.signal(signal.SIGTERM, before)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
+@pytest.mark.parametrize("how", ["leave", "interrupt"])
+def test_workers_leave_signals_to_their_parent_and_end_with_it(image_folder, how):
+    command = [sys.executable, "-W", "error", "-c", LEFT_OPEN, image_folder, how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, start_new_session=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

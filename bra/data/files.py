@@ -131,8 +131,9 @@ class ImageFiles(Dataset):
         return Sample(None, 0, damage)
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole group, and a forked worker inherits its parent's handlers: the parent decides."""
+def leave_ctrl_c_to_the_parent(worker: int = 0) -> None:
+    """Ctrl-C reaches the whole group of processes; the parent decides what it means.
+
+    SIGTERM needs nothing: PyTorch gives its workers a handler of its own, which ends them without a complaint.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
