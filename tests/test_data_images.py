@@ -212,6 +212,13 @@ def test_crops_change_with_the_epoch_and_not_with_workers_shards_or_where_a_run_
     assert shown[0] == shown[1], "without random crops, every epoch shows the same"
 
 
+def test_every_image_of_an_epoch_is_cropped_in_its_own_way(image_folder):
+    for path in (image_folder / "train").glob("*/*"):
+        Image.fromarray(NOISE).save(path, "PNG")
+    batch = training(ImageFolder(image_folder, ImageSettings(size=9, least_area=0.2, workers=0)), 1, size=10)[0]
+    assert len({str(image.tolist()) for image in batch.image}) == 10
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_damage_inside_is_fatal_or_skipped_and_named(image_folder, workers):
     paths = [image_folder / "train" / "blue" / "4.JPG", image_folder / "val" / "red" / "0.JPG"]
