@@ -111,7 +111,7 @@ def fit(training: Training, watch: Watch = look_away) -> None:
     batches = data.training(config.batch, config.seed, training.first, learner.shard)
     if training.first == 0 and not run.read_metrics():
         save(training, 0)  # first: metrics without a checkpoint would look like a loss
-        examine(training, 0, 0)
+        examine(training, 0, 0.0)
         watch(0, learner.model)
     saved = training.first
     with stop_request() as stop, progress_bar(training) as bar:
