@@ -34,6 +34,7 @@ BOARDS = {
     "4x4 cells": Recall(),
     "8 glyphs": Recall(glyphs=8),
     "noise 0.5": Recall(noise=0.5),
+    "noise 1": Recall(noise=1.0),
     "6x6 cells": Recall(cells=6),
     "8x8 cells": Recall(cells=8),
 }
@@ -45,7 +46,7 @@ EXPERIMENTS = {
         for name in ("top-4", "dilated", "random")
     },
     "recall_boards": {f"top-4, {name}": replace(ROUTERS["top-4"], recall=recall) for name, recall in BOARDS.items()}
-    | {"all, 8x8 cells": replace(ROUTERS["all"], recall=BOARDS["8x8 cells"])},
+    | {f"all, {name}": replace(ROUTERS["all"], recall=BOARDS[name]) for name in ("8 glyphs", "noise 0.5", "noise 1")},
     "fashion_mnist": {
         name: replace(FASHION, router=ROUTERS[name].router, k=ROUTERS[name].k) for name in (*SAME_COST, "all")
     },
