@@ -5,6 +5,7 @@ was interrupted goes on where it stopped.
 """
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Literal
 
 import tyro
 
+from bra.diary import Diary
 from bra.measure import environment
 from bra.recall import Recall
+from bra.recipes import TrainConfig
 from bra.runs import RunFolder, read_json, write_atomically
-from bra.train import TrainConfig, train
+from bra.train import complete, prepare, train
 
 ROUTERS = {
     "top-8": TrainConfig(router="topk", k=8),
@@ -28,6 +31,9 @@ ROUTERS = {
     "random": TrainConfig(router="random"),
     "all": TrainConfig(router="all"),
 }
+DIARIES = "recall_forming"  # how the routing of top-4 forms
+DIARY_STEPS = (0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 500)
+DIARY_BOARDS, DIARY_SEED = 1024, 1
 SAME_COST = ("top-4", "local", "axial", "dilated", "random")  # each region reads 4
 FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", steps=936)  # 2 epochs
 BOARDS = {
@@ -78,10 +84,24 @@ def collect(run: RunFolder) -> dict:
     return found | {name: curve(metrics, name) for name in ("loss", "accuracy", "hit_rate", "reverse_hit_rate")}
 
 
+def keep_diaries(name: str) -> list[dict]:
+    """A watched run for each seed; tables of the first seed only. One that was interrupted begins again."""
+    runs = []
+    for seed in SEEDS:
+        diary = Diary(Recall().sample(DIARY_BOARDS, DIARY_SEED), DIARY_STEPS)
+        out = Path("runs") / "experiments" / name / str(seed)
+        shutil.rmtree(out, ignore_errors=True)
+        complete(prepare(replace(ROUTERS["top-4"], seed=seed, out=out)), diary)
+        tables = () if seed == SEEDS[0] else ("index", "affinity")
+        pages = [{key: value for key, value in page.items() if key not in tables} for page in diary.pages]
+        runs.append({"seed": seed, "pages": pages})
+    return runs
+
+
 def run_experiment(name: str, results: Path) -> Path:
     """Train every setting of the experiment with every seed; returns the file of its results."""
-    runs = []
-    for label, config in EXPERIMENTS[name].items():
+    runs = keep_diaries(name) if name == DIARIES else []
+    for label, config in EXPERIMENTS.get(name, {}).items():
         for seed in SEEDS:
             out = Path("runs") / "experiments" / name / f"{label}-{seed}"
             runs.append(
@@ -94,7 +114,7 @@ def run_experiment(name: str, results: Path) -> Path:
     return path
 
 
-def main(name: tyro.conf.Positional[Literal[tuple(EXPERIMENTS)]], results: Path = Path("book/results")) -> None:
+def main(name: tyro.conf.Positional[Literal[(*EXPERIMENTS, DIARIES)]], results: Path = Path("book/results")) -> None:
     """Run one experiment and write its results.
 
     Args:

@@ -128,7 +128,9 @@ def test_mixed_targets_count_as_their_larger_share():
     twin = copy.deepcopy(model).train()
     measured = learner(model).step(boards, prepare, rate=1e-3)
     logits = twin(boards.image)
-    assert measured["loss"] == pytest.approx(F.cross_entropy(logits, boards.label, label_smoothing=0.1).item(), rel=1e-5)
+    assert measured["loss"] == pytest.approx(
+        F.cross_entropy(logits, boards.label, label_smoothing=0.1).item(), rel=1e-5
+    )
     assert measured["accuracy"] == (logits.argmax(dim=1) == boards.label).float().mean().item()
 
 

@@ -38,9 +38,23 @@ HELPERS = {
     "engine": {"data", "evaluation", "layer", "parallel"},
     "build": {"biformer", "data", "patterns", "recipes", "runs", "topk", "weights"},
     "report": {"biformer", "data", "draw", "evaluation", "layer", "measure", "patterns", "runs", "topk"},
-    "experiments": {"measure", "recall", "runs", "train"},
+    "diary": {"biformer", "recall", "topk"},
+    "experiments": {"diary", "measure", "recall", "recipes", "runs", "train"},
     "measure": set(),
-    "bench": {"attention", "biformer", "block", "draw", "layer", "measure", "runs"},
+    "bench": {
+        "attention",
+        "augment",
+        "biformer",
+        "block",
+        "data",
+        "draw",
+        "engine",
+        "layer",
+        "measure",
+        "parallel",
+        "recipes",
+        "runs",
+    },
 }
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
 MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a package

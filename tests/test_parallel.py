@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_fashion import write_fashion_mnist
 
 from bra import parallel
 from bra.parallel import open_accelerator, pick_device, share_batch_norm
 from bra.recipes import TrainConfig
 from bra.train import complete, prepare, train
 from bra.weights import read_tensors
-from small_fashion import write_fashion_mnist
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -30,8 +30,8 @@ def config(tmp_path):
 
 def launched(processes, config, *more):
     """The outcome of `python -m bra.train` in several processes."""
-    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in vars(config).items()
-                 if name in ("data", "steps", "batch", "warmup", "evaluate_every", "device", "out", "accumulate")]  # fmt: skip
+    told = ("data", "steps", "batch", "warmup", "evaluate_every", "device", "out")
+    arguments = [f"--{name.replace('_', '-')}={getattr(config, name)}" for name in told]
     command = [*TORCHRUN, str(processes), "-m", "bra.train", *arguments, *more]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::FutureWarning"}
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -135,7 +135,11 @@ def test_devices_and_precisions_that_are_not_here_are_refused(monkeypatch):
 
 
 def test_an_accelerator_has_the_precision_that_was_asked_for_last():
-    assert [open_accelerator("cpu", name).mixed_precision for name in ("bf16", "fp32", "bf16")] == ["bf16", "no", "bf16"]
+    assert [open_accelerator("cpu", name).mixed_precision for name in ("bf16", "fp32", "bf16")] == [
+        "bf16",
+        "no",
+        "bf16",
+    ]
 
 
 def test_sharing_batch_norm_keeps_its_names_weights_and_evaluation():

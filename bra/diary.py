@@ -1,0 +1,44 @@
+"""How routing forms: hit rates, entropy and tables, noted while a model trains."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+
+from bra.biformer import BiFormer
+from bra.recall import Boards, hit_rates
+from bra.topk import Routes
+
+
+def entropy(routes: Routes, channels: int) -> float:
+    """How undecided a block is, in bits: the mean entropy of softmax(C^(-1/2) A^r) over regions and images.
+
+    log2(R) bits, 4 for 16 regions, is no preference at all; at 0 bits one region has all of it.
+    """
+    share = (routes.affinity.double() * channels**-0.5).softmax(dim=-1)
+    return torch.special.entr(share).sum(dim=-1).mean().item() / math.log(2)
+
+
+@dataclass
+class Diary:
+    """Watches a training (`bra.train.fit`): at some steps it notes what the model, in evaluation, routes on `boards`.
+
+    A page holds the step; of each block its hit rate, reverse hit rate and entropy over all boards; and of the first
+    board the routing index (r k) and the affinity (r r) of each block.
+    """
+
+    boards: Boards
+    steps: tuple[int, ...]
+    pages: list[dict] = field(default_factory=list)
+
+    def __call__(self, step: int, model: BiFormer) -> None:
+        """Write a page, if it is time for one."""
+        if step not in self.steps:
+            return
+        model.eval()
+        routes = model.routes(self.boards.image)
+        page = {"step": step, "entropy": [round(entropy(r, model.config.stages[0].dim), 3) for r in routes]}
+        page |= {name: [round(x, 4) for x in rates] for name, rates in hit_rates(routes, self.boards).items()}
+        page["index"] = [r.index[0].tolist() for r in routes]
+        page["affinity"] = [[[round(x, 2) for x in row] for row in r.affinity[0].tolist()] for r in routes]
+        self.pages.append(page)
