@@ -49,8 +49,8 @@ class Learner:
     """A model with all that training changes: weights, optimiser, moving average, loss scale.
 
     model: the model itself, whose weights are saved. evaluated: the one whose accuracy counts, the moving average if
-    there is one. accelerator: the devices. parts: in how many parts a process takes a step. clip: the gradient's norm is
-    cut down to it; None: never.
+    there is one. accelerator: the devices. parts: in how many parts a process takes a step. clip: what the gradient's
+    norm is cut down to; None: never.
     """
 
     def __init__(

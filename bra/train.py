@@ -91,7 +91,14 @@ def go_on(run: RunFolder, learner: Learner) -> int:
     return step
 
 
-def fit(training: Training, watch: Callable[[int, BiFormer], None] = lambda step, model: None) -> None:
+Watch = Callable[[int, BiFormer], None]
+
+
+def look_away(step: int, model: BiFormer) -> None:
+    """Watches nothing."""
+
+
+def fit(training: Training, watch: Watch = look_away) -> None:
     """Take the steps that are left, and evaluate and save every so often.
 
     `watch` is called with 0 and the untrained model, and after each step with its number and the model.
@@ -145,8 +152,8 @@ def examine(training: Training, step: int, seconds: float) -> None:
     learner, run = training.learner, training.run
     held_out = evaluate(learner.evaluated, training.data, accelerator=learner.accelerator)
     damaged = sorted(set(gather_object(training.data.damaged)))
+    run.keep_best(step, held_out["accuracy"], learner.evaluated)  # first: what is in the log is not done again
     run.log(step=step, held_out=held_out, seconds=seconds, **({"damaged": damaged} if damaged else {}))
-    run.keep_best(step, held_out["accuracy"], learner.evaluated)
 
 
 def save(training: Training, step: int) -> None:
@@ -155,10 +162,10 @@ def save(training: Training, step: int) -> None:
     training.run.save_checkpoint(step, learner.tensors(), processes=str(learner.shard.of))
 
 
-def complete(training: Training) -> RunFolder:
+def complete(training: Training, watch: Watch = look_away) -> RunFolder:
     """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before."""
     if not training.run.summary.exists():
-        fit(training)
+        fit(training, watch)
         if training.run.writer:
             finish(training.run, training.learner.evaluated, training.data)
         training.learner.accelerator.wait_for_everyone()

@@ -1,8 +1,10 @@
 """Shape checks are on in every test: the annotations of `bra` are enforced as it is imported."""
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 hook = jaxtyping.install_import_hook("bra", "beartype.beartype")
 
@@ -19,3 +21,17 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder of images: five reddish and five bluish ones to train on, two of each held out; no two are alike."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 2)):
+        for colour, channel in (("blue", 2), ("red", 0)):
+            (tmp_path / split / colour).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(100, size=(31, 20 + 7 * i, 3), dtype=np.uint8)
+                pixels[:, :, channel] += 150
+                Image.fromarray(pixels).save(tmp_path / split / colour / f"{i}{'.png' if i % 2 else '.JPG'}")
+    return tmp_path

@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from bra.data import Arrays, ImageFolder, RecallBoards, derive_seed, fashion_mnist, open_data, read_idx
+from bra.data import (
+    WHOLE,
+    Arrays,
+    ImageFolder,
+    ImageSettings,
+    RecallBoards,
+    Shard,
+    derive_seed,
+    fashion_mnist,
+    normalise,
+    open_data,
+    read_idx,
+)
 from bra.recall import Recall
 
+CROPPED = ImageSettings(size=7, least_area=0.3, workers=0)
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
@@ -29,34 +41,26 @@ def fashion(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder of images: red and blue ones, of two formats and of different sizes."""
-    for split, count in (("train", 5), ("val", 2)):
-        for colour, rgb in (("blue", (0, 0, 255)), ("red", (255, 0, 0))):
-            (tmp_path / split / colour).mkdir(parents=True)
-            for i in range(count):
-                suffix = ".png" if i % 2 else ".JPG"
-                Image.new("RGB", (20 + 7 * i, 31), rgb).save(tmp_path / split / colour / f"{i}{suffix}")
-    return tmp_path
-
-
-def first(data, count, start=0, size=4, seed=1):
-    return list(itertools.islice(data.training(size, seed, start), count))
+def first(data, count, start=0, size=4, seed=1, shard=WHOLE):
+    return list(itertools.islice(data.training(size, seed, start, shard), count))
 
 
 def as_tuples(batches):
     return [tuple(map(torch.Tensor.tolist, batch)) for batch in batches]
 
 
+def named(name, request):
+    """The data set of each kind."""
+    if name == "recall":
+        return RecallBoards(Recall())
+    if name == "fashion":
+        return fashion_mnist(request.getfixturevalue("fashion"))
+    return ImageFolder(request.getfixturevalue("image_folder"), CROPPED)
+
+
 @pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
 def test_batches_are_a_function_of_seed_and_step(name, request):
-    if name == "recall":
-        data = RecallBoards(Recall())
-    elif name == "fashion":
-        data = fashion_mnist(request.getfixturevalue("fashion"))
-    else:
-        data = ImageFolder(request.getfixturevalue("folder"), 8, workers=0)
+    data = named(name, request)
     whole = as_tuples(first(data, 19))  # over several epochs
     assert all(a != b for a, b in itertools.pairwise(whole))
     assert as_tuples(first(data, 4, start=15)) == whole[15:]
@@ -67,11 +71,11 @@ def test_every_epoch_shows_every_image_once_in_another_order():
     pixels = torch.arange(20, dtype=torch.uint8).view(20, 1, 1, 1)
     labels = torch.arange(20) % 3
     batches = first(Arrays(pixels, labels, pixels, labels, ["a", "b", "c"]), 10)
-    shown = [[round((v.item() + 1) * 127.5) for v in torch.cat([b.image for b in epoch]).flatten()] for epoch in
+    shown = [[v.item() for v in torch.cat([b.image for b in epoch]).flatten()] for epoch in
              (batches[:5], batches[5:])]  # fmt: skip
     assert sorted(shown[0]) == sorted(shown[1]) == list(range(20)) and shown[0] != shown[1]
     for batch in batches:
-        assert torch.equal(batch.label, (batch.image.flatten() + 1).mul(127.5).round().long() % 3)
+        assert torch.equal(batch.label, batch.image.flatten().long() % 3)
 
 
 def test_held_out_shows_every_image_once_however_it_is_cut():
@@ -86,6 +90,47 @@ def test_held_out_shows_every_image_once_however_it_is_cut():
     pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1)
     arrays = Arrays(pixels, torch.arange(10), pixels, torch.arange(10), list("abcdefghij"))
     assert torch.cat([b.label for b in arrays.held_out(4)]).tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+def test_shards_together_are_the_whole_batch(name, request):
+    data = named(name, request)
+    whole = as_tuples(first(data, 5, size=6, start=2))
+    for of in (2, 3):
+        parts = [as_tuples(first(data, 5, size=6, start=2, shard=Shard(rank, of))) for rank in range(of)]
+        joined = [
+            tuple([*itertools.chain(*values)] for values in zip(*batches, strict=True))
+            for batches in zip(*parts, strict=True)
+        ]
+        assert joined == whole
+    with pytest.raises(ValueError, match="size must be a multiple of the number of shards, 3, but is 4"):
+        first(data, 1, size=4, shard=Shard(0, 3))
+
+
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+@pytest.mark.parametrize(("size", "of"), [(3, 1), (2, 3), (300, 7)])
+def test_shards_together_hold_out_every_image_once(name, size, of, request):
+    data = named(name, request)
+    if name == "recall":
+        data = RecallBoards(Recall(), held_out_count=257)  # the last part has one board
+    image = lambda batches: [str(pixels.tolist()) for batch in batches for pixels in batch.image]  # noqa: E731
+    parts = [list(data.held_out(size, Shard(rank, of))) for rank in range(of)]
+    assert all(0 < len(batch.label) <= size for part in parts for batch in part)
+    lengths = [sum(len(batch.label) for batch in part) for part in parts]
+    assert sum(lengths) == data.held_out_count and max(lengths) - min(lengths) <= 1
+    assert sorted(image(itertools.chain(*parts))) == sorted(image(data.held_out(size)))
+
+
+def test_normalising_leaves_recorded_results_as_they_are():
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3).view(2, 3, 16, 8)
+    assert torch.equal(normalise(pixels), pixels / 127.5 - 1), "bit for bit"
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.7)
+    found = normalise(pixels, mean, std)
+    for channel in range(3):
+        expected = (pixels[:, channel].double() / 255 - mean[channel]) / std[channel]
+        torch.testing.assert_close(found[:, channel].double(), expected, atol=1e-6, rtol=1e-6)
+    floats = torch.rand(1, 3, 2, 2)
+    assert normalise(floats, mean, std) is floats
 
 
 def test_held_out_boards_are_the_same_for_every_seed_and_not_those_of_training():
@@ -109,7 +154,8 @@ def test_fashion_mnist_reads_what_was_written(fashion):
     assert (data.labels.numpy() == draw.integers(10, size=30, dtype=np.uint8)).all()
     assert data.held_out_pixels.shape == (20, 1, 6, 5) and data.channels == 1 and len(data.classes) == 10
     image = next(data.held_out(20)).image
-    assert -1 <= image.min() < -0.9 and 0.9 < image.max() <= 1
+    assert image.dtype == torch.uint8 and image.min() < 10 and image.max() > 245 and data.mean == data.std == (0.5,)
+    assert data.held_out_count == 20 and data.damaged == []
 
 
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
@@ -166,50 +212,9 @@ def test_fashion_mnist_refuses_labels_that_do_not_fit(fashion):
             fashion_mnist(fashion)
 
 
-def test_image_folder_reads_pixels_and_labels(folder):
-    data = ImageFolder(folder, 8, workers=2)
-    assert data.classes == ["blue", "red"] and data.count == 10
-    batches = list(data.held_out(3))
-    images, labels = torch.cat([b.image for b in batches]), torch.cat([b.label for b in batches])
-    assert images.shape == (4, 3, 8, 8) and labels.tolist() == [0, 0, 1, 1]
-    for image, label in zip(images, labels, strict=True):
-        red, _, blue = image.mean(dim=(1, 2)).tolist()
-        assert (red > blue) == bool(label), "red must be labelled 1 and blue 0"
-
-
-@pytest.mark.parametrize("upright", [False, True])
-def test_images_are_scaled_and_cut_around_their_middle(tmp_path, upright):
-    pixels = np.zeros((10, 30, 3), np.uint8)
-    pixels[:, 10:20] = 255
-    pixels = pixels.swapaxes(0, 1).copy() if upright else pixels
-    for split in ("train", "val"):
-        (tmp_path / split / "a").mkdir(parents=True)
-        Image.fromarray(pixels).save(tmp_path / split / "a" / "x.png")
-    image = next(ImageFolder(tmp_path, 10, workers=0).held_out(1)).image
-    assert (image == 1).all(), "the middle third is white"
-
-
-def test_image_folders_that_are_damaged_are_refused_by_name(folder):
-    with pytest.raises(FileNotFoundError, match=r"data folder .*nowhere.train does not exist"):
-        ImageFolder(folder / "nowhere", 8)
-    (folder / "val" / "green").mkdir()
-    with pytest.raises(ValueError, match=r"data folder .*green holds no image"):
-        ImageFolder(folder, 8)
-    Image.new("RGB", (8, 8)).save(folder / "val" / "green" / "x.png")
-    with pytest.raises(ValueError, match="has classes that train lacks: green"):
-        ImageFolder(folder, 8)
-    (folder / "val" / ".ipynb_checkpoints").mkdir()
-    (folder / "val" / "green" / "x.png").unlink()
-    (folder / "val" / "green").rmdir()
-    assert ImageFolder(folder, 8).classes == ["blue", "red"], "hidden folders are no classes"
-    (folder / "empty" / "train").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"data folder .*empty.train holds no class folders"):
-        ImageFolder(folder / "empty", 8)
-
-
 def test_says_which_names_are_allowed():
-    for name in ("cifar", "recall:x", "folder:", "fashion-mnist"):
+    for name in ("cifar", "recall:x", "folder:", "fashion-mnist", "hf:"):
         with pytest.raises(
-            ValueError, match=f"data must be recall, fashion-mnist:FOLDER or folder:FOLDER, but is '{name}'"
+            ValueError, match=f"data must be recall, fashion-mnist:FOLDER, folder:FOLDER or hf:NAME, but is '{name}'"
         ):
-            open_data(name, Recall(), 8, 0)
+            open_data(name, Recall(), ImageSettings())

@@ -100,7 +100,8 @@ def test_oracles_are_independent():
 
 def test_every_module_has_its_tests_and_no_tests_are_orphans():
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
-    assert tests == {*MODULES, "form"}
+    parts = {f"{module}_{path.stem}" for module in MODULES if module in tests for path in files(module)}
+    assert tests - parts == {*MODULES, "form"}  # a file of a package may have its own, beside those of the package
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

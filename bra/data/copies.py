@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bra.data.files import IMAGE_FORMATS, DamagedImage, leave_signals_to_the_parent, open_image
+from bra.data.files import IMAGE_FORMATS, DamagedImage, leave_ctrl_c_to_the_parent, open_image
 from bra.data.folder import read_classes, split_files
 
 QUALITY = 95  # of the JPEGs
@@ -32,6 +32,13 @@ def write_whole(path: Path, content: bytes) -> None:
     part = path.with_name(path.name + ".part")
     part.write_bytes(content)
     os.replace(part, path)
+
+
+def check_numbers(resize: int | None, workers: int) -> None:
+    """Raise ValueError if one is too small."""
+    for name, value in {"resize": resize, "workers": workers}.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, but is {value}")
 
 
 def begin(out: Path, settings: dict) -> None:
@@ -74,10 +81,6 @@ def copy_folder(
     What an earlier call copied stays. Returns what is wrong with each damaged image, and writes it to
     OUT/damaged.txt; raises DamagedImage instead at the first, if `corrupt` is fatal.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, but is {workers}")
-    if resize < 1:
-        raise ValueError(f"resize must be at least 1, but is {resize}")
     copies = [
         Copy(path, out / split / name / copy_name(path), resize)
         for split, by_class in files.items()
@@ -90,7 +93,7 @@ def copy_folder(
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
     damaged = []
-    with ProcessPoolExecutor(workers, initializer=leave_signals_to_the_parent, initargs=(0,)) as pool:
+    with ProcessPoolExecutor(workers, initializer=leave_ctrl_c_to_the_parent) as pool:
         messages = pool.map(copy_smaller, copies, chunksize=AT_ONCE)  # before the bar, whose thread no fork should see
         try:
             for message in tqdm(messages, desc=str(out), total=len(copies)):
@@ -112,8 +115,9 @@ def shrink(folder: Path, out: Path, resize: int, corrupt: Corrupt, workers: int)
     """Copy a data folder (train/CLASS/*, val/CLASS/*, classes.txt) with images whose shorter side is at most `resize`.
 
     Goes on where an interrupted call stopped. Returns what is wrong with the damaged images that were left out.
-    Raises what `split_files`, `read_classes`, `begin` and `copy_folder` raise.
+    Raises what `check_numbers`, `split_files`, `read_classes`, `begin` and `copy_folder` raise.
     """
+    check_numbers(resize, workers)
     files, names = split_files(folder), folder / "classes.txt"
     read_classes(names, list(files["train"]))
     begin(out, {"command": "shrink", "source": str(folder.resolve()), "resize": resize})

@@ -19,7 +19,8 @@ from torch.utils.data import Dataset
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 RATIOS = 3 / 4, 4 / 3  # width to height of a random crop
-Box = tuple[float, float, float, float]  # left, top, right, bottom
+Side = int | float
+Box = tuple[Side, Side, Side, Side]  # left, top, right, bottom
 
 
 class DamagedImage(ValueError):
@@ -130,8 +131,9 @@ class ImageFiles(Dataset):
         return Sample(None, 0, damage)
 
 
-def leave_signals_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches the whole group, and a forked worker inherits its parent's handlers: the parent decides."""
+def leave_ctrl_c_to_the_parent(worker: int = 0) -> None:
+    """Ctrl-C reaches the whole group of processes; the parent decides what it means.
+
+    SIGTERM needs nothing: PyTorch gives its workers a handler of its own, which ends them without a complaint.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)

@@ -31,7 +31,7 @@ def load(name: str):
         raise ValueError(f'data hf:{name} needs the library datasets: pip install "bra[hub]"') from error
     try:
         return datasets.load_dataset(name)
-    except (OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise OSError(
             f"data hf:{name} could not be loaded: {error}. Is it spelt right, and is there a network? If not, run "
             f"`hf download {name} --repo-type dataset --local-dir DIR` where there is one, and give hf:DIR"

@@ -5,7 +5,7 @@ Other lists go by the same name; numbers do not compare across them. The first l
 
 from pathlib import Path
 
-from bra.data.copies import Corrupt, begin, copy_folder, write_whole
+from bra.data.copies import Corrupt, begin, check_numbers, copy_folder, write_whole
 from bra.data.folder import image_files
 
 LIST = (Path(__file__).parent / "imagenet100.txt").read_text(encoding="utf-8")
@@ -63,8 +63,9 @@ def imagenet100(imagenet: Path, out: Path, resize: int | None, corrupt: Corrupt,
     """Make OUT/train/ID, OUT/val/ID and OUT/classes.txt: links to the class folders, or copies no larger than `resize`.
 
     Goes on where an interrupted call stopped. Returns what is wrong with the damaged images that were left out of
-    the copies. Raises what `find_images`, `begin`, `link` and `copy_folder` raise.
+    the copies. Raises what `check_numbers`, `find_images`, `begin`, `link` and `copy_folder` raise.
     """
+    check_numbers(resize, workers)
     files = find_images(imagenet)
     begin(out, {"command": "imagenet100", "source": str(imagenet.resolve()), "resize": resize})
     write_whole(out / "classes.txt", LIST.encode())

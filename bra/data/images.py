@@ -15,7 +15,7 @@ from bra.data.files import (
     Sample,
     Source,
     centre_box,
-    leave_signals_to_the_parent,
+    leave_ctrl_c_to_the_parent,
     random_box,
 )
 
@@ -110,7 +110,7 @@ class Images(DataSet):
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=leave_signals_to_the_parent,
+            worker_init_fn=leave_ctrl_c_to_the_parent,
         )
         for batch, damage in loader:
             if damage and not skip:
