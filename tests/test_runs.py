@@ -1,8 +1,8 @@
 import errno
-import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -196,18 +196,18 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
     assert [line["step"] for line in run.read_metrics()] == [0, 0, 1, 2]
 
 
-@pytest.mark.parametrize("end", ["save_checkpoint", "finish"])
-def test_tensorboard_has_everything_at_a_checkpoint_and_at_the_end(tmp_path, end):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
-    run.open_tensorboard(0)
-    for step in range(503):
-        run.log(step=step, loss=float(step))
-    run.save_checkpoint(502, tensors()) if end == "save_checkpoint" else run.finish(nn.Linear(2, 3), {})
-    (file,) = (run.path / "tensorboard").iterdir()
-    written = file.read_bytes()
-    run.board.close()
-    assert file.read_bytes() == written
-    assert board_scalars(run.path / "tensorboard")["loss"] == {step: step for step in range(503)}
+def test_tensorboards_file_is_complete_at_a_checkpoint_and_at_the_end(tmp_path):
+    """TensorBoard's writer is a thread that dies with the process, and what it holds would be lost."""
+    run, calls = RunFolder(tmp_path / "run", {}, resume=False), []
+    run.board = SimpleNamespace(
+        add_scalar=lambda *call: calls.append(call),
+        flush=lambda: calls.append("flush"),
+        close=lambda: calls.append("close"),
+    )
+    run.log(step=7, loss=2.5)
+    run.save_checkpoint(7, tensors())
+    run.finish(nn.Linear(2, 3), {})
+    assert calls == [("loss", 2.5, 7), "flush", "close"]
 
 
 def test_tensorboard_forgets_just_the_steps_that_are_taken_again(tmp_path):
