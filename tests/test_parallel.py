@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_fashion import write_fashion_mnist
 
 from bra import parallel
 from bra.parallel import open_accelerator, pick_device, share_batch_norm
 from bra.recipes import TrainConfig
 from bra.train import complete, prepare, train
 from bra.weights import read_tensors
+from small_fashion import write_fashion_mnist
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
