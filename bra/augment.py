@@ -123,7 +123,9 @@ def rand_augment(level: float) -> list[nn.Module]:
 
     The paper's recipe (timm's rand-m9-mstd0.5) draws 2 of 15 and applies each with probability 0.5: also one on
     average. Kornia's own RandAugment draws once a batch, and its magnitudes never darken, so the operations are
-    composed here. What has a direction has two entries, one for each, of half the chance.
+    composed here. What has a direction has two entries, one for each, of half the chance. Saturation, contrast and
+    brightness are ColorJitter's, which blend with grey, the mean and black as Pillow does; Kornia's RandomBrightness
+    would add 0.81 at level 0.9.
     """
     import kornia.augmentation as kornia
 
@@ -134,7 +136,7 @@ def rand_augment(level: float) -> list[nn.Module]:
         kornia.RandomInvert(p=chance),
         kornia.RandomPosterize(bits=(max(1, round(4 - 4 * level)),) * 2, p=chance),
         kornia.RandomSolarize(thresholds=(1 - level,) * 2, additions=(0.0, 0.0), p=chance),
-        kornia.RandomSolarize(thresholds=(0.5, 0.5), additions=(0.43 * level,) * 2, p=chance),
+        SolarizeAdd(0.43 * level, chance),
     ]
     two_ways = []
     for sign in (-1, 1):
@@ -142,9 +144,9 @@ def rand_augment(level: float) -> list[nn.Module]:
         factor = (1 + 0.9 * strength,) * 2
         slant, shift = (17.0 * strength,) * 2, (0.45 * strength,) * 2  # degrees of a shear of 0.3; share of the side
         two_ways += [
-            kornia.RandomSaturation(saturation=factor, p=p),
-            kornia.RandomContrast(contrast=factor, p=p),
-            kornia.RandomBrightness(brightness=factor, p=p),
+            kornia.ColorJitter(saturation=factor, p=p),
+            kornia.ColorJitter(contrast=factor, p=p),
+            kornia.ColorJitter(brightness=factor, p=p),
             kornia.RandomSharpness(sharpness=factor, p=p),
             kornia.RandomRotation(degrees=(30.0 * strength,) * 2, p=p),
             kornia.RandomShear(shear=(*slant, 0.0, 0.0), p=p),
@@ -153,6 +155,19 @@ def rand_augment(level: float) -> list[nn.Module]:
             kornia.RandomTranslate(translate_y=shift, p=p),
         ]
     return one_way + two_ways
+
+
+class SolarizeAdd(nn.Module):
+    """Add to the pixels of the darker half, in an image with probability p; Kornia's would invert the others."""
+
+    def __init__(self, addition: float, p: float):
+        super().__init__()
+        self.addition, self.p = addition, p
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Images of 0..1."""
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < self.p
+        return torch.where(chosen & (images < 0.5), images + self.addition, images)
 
 
 def erasing(probability: float) -> nn.Module | None:

@@ -89,8 +89,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0 and finite, but is {value}")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0 and finite, but is {self.weight_decay}")
+        for name in ("weight_decay", "warmup_epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be at least 0 and finite, but is {value}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be at least 0 and below 1, but is {self.average}")
         if self.steps is not None and self.epochs is not None:
@@ -116,13 +118,19 @@ class TrainConfig:
     def resolved(self, data: DataSet) -> "TrainConfig":
         """The same with steps for epochs and a scaled learning rate, as `data` and the batch have it.
 
-        Raises ValueError if an epoch is shorter than a batch, or epochs are asked of data that is made.
+        Raises ValueError if an epoch is shorter than a batch, if epochs are asked of data that is made, or RandAugment
+        of images without colour.
         """
         if self.batch > data.count:
             raise ValueError(f"batch must be at most the number of training images, {data.count}, but is {self.batch}")
         made = math.isinf(data.count)
-        if made and (self.epochs or self.warmup_epochs):
-            raise ValueError(f"epochs must be steps for {self.data}, whose images never end, but is {self.epochs}")
+        for name, value in {"epochs": self.epochs, "warmup_epochs": self.warmup_epochs}.items():
+            if made and value:
+                raise ValueError(f"{name} must be steps for {self.data}, whose images never end, but is {value}")
+        if self.augment.rand_augment and data.channels != 3:
+            raise ValueError(
+                f"augment.rand_augment must be 0 for images without colour, but is {self.augment.rand_augment}"
+            )
         epoch = 100 if made else data.count // self.batch  # steps
         warmup = self.warmup if self.warmup_epochs is None else round(self.warmup_epochs * epoch)
         steps = self.steps or (max(1, round(self.epochs * epoch)) if self.epochs else data.steps)
@@ -165,7 +173,7 @@ def fashion_mnist() -> TrainConfig:
     --data fashion-mnist:FOLDER. Hardware: two CPU cores, four minutes. Expected: 89%. Run with 2 epochs, three seeds
     and six routers: book/results/fashion_mnist.json.
     """
-    return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", epochs=4)
+    return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", epochs=4.0)
 
 
 def paper() -> TrainConfig:
@@ -181,14 +189,16 @@ def paper() -> TrainConfig:
     return TrainConfig(
         data="folder:data/imagenet",
         model="tiny",
-        epochs=300,
+        epochs=300.0,
         batch=1024,
         learning_rate=1e-3,
         learning_rate_batch=1024,
-        warmup_epochs=5,
+        warmup_epochs=5.0,
         clip=None,
         drop_path=0.1,
-        augment=Augment(least_area=0.08, flip=0.5, rand_augment=9, mixup=0.8, cutmix=1.0, erasing=0.25, smoothing=0.1),
+        augment=Augment(
+            least_area=0.08, flip=0.5, rand_augment=9.0, mixup=0.8, cutmix=1.0, erasing=0.25, smoothing=0.1
+        ),
         centre=0.875,
         precision="bf16",
         workers=8,
@@ -203,7 +213,7 @@ def imagenet100() -> TrainConfig:
     Command: `python -m bra.train imagenet100 --data folder:data/imagenet100`. Hardware: one GPU of 80 GB; with less
     memory, --accumulate 4. Hours and accuracy: not run; notebook 11 has estimates, and what others reach.
     """
-    return replace(paper(), data="folder:data/imagenet100", epochs=100, clip=1.0, average=0.999)
+    return replace(paper(), data="folder:data/imagenet100", epochs=100.0, clip=1.0, average=0.999)
 
 
 RECIPES = {"recall": recall, "fashion-mnist": fashion_mnist, "imagenet100": imagenet100, "paper": paper}

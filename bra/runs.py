@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from bra.weights import read_tensors, tensors_to_bytes
@@ -69,13 +68,16 @@ class RunFolder:
                 self.board.add_scalar(name, value, values["step"])
 
     def open_tensorboard(self, first: int) -> None:
-        """Write what is logged from now on for TensorBoard too. Raises ValueError if that is not installed."""
+        """Write what is logged from now on, after step `first`, for TensorBoard too.
+
+        Raises ValueError if that is not installed.
+        """
         if self.writer:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
                 raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
-            self.board = SummaryWriter(self.path / "tensorboard", purge_step=first)
+            self.board = SummaryWriter(self.path / "tensorboard", purge_step=first + 1)
 
     def read_metrics(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that a crash cut short is left out.
@@ -94,10 +96,12 @@ class RunFolder:
             if self.metrics.exists():
                 with self.metrics.open("rb+") as file:
                     os.fsync(file.fileno())  # lines of before a checkpoint reach the disk before it does
+            if self.board:
+                self.board.flush()
             write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), **metadata))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Tensors and metadata of the last checkpoint; None if the run has not begun. Metrics after it are dropped.
+        """Tensors and metadata of the last checkpoint; None if the run has not begun.
 
         Raises ValueError if the file is damaged or lost.
         """
@@ -123,15 +127,20 @@ class RunFolder:
             write_atomically(self.best, tensors_to_bytes(model.state_dict(), **record))
 
     def read_best(self) -> dict:
-        """Step and accuracy of best.safetensors."""
-        with safe_open(self.best, "pt") as file:
-            metadata = file.metadata()
+        """Step and accuracy of best.safetensors. Raises ValueError if the file is damaged."""
+        metadata = read_tensors(self.best)[1]
+        if not {"step", "accuracy"} <= metadata.keys():
+            raise ValueError(
+                f"{self.best} is not the best weights of a run: its metadata lack the step or the accuracy"
+            )
         return {"step": int(metadata["step"]), "accuracy": float(metadata["accuracy"])}
 
     def finish(self, model: nn.Module, summary: dict) -> None:
         """Write the weights and the summary."""
         if not self.writer:
             return
+        if self.board:
+            self.board.close()
         write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
 

@@ -68,7 +68,7 @@ def prepare(config: TrainConfig) -> Training:
     with accelerator.main_process_first():  # it complains alone, and the others find what it wrote
         run = RunFolder(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
         first = config.steps if run.summary.exists() else go_on(run, learner)
-    if config.tensorboard:
+    if config.tensorboard and not run.summary.exists():
         run.open_tensorboard(first)
     return Training(config, data, learner, run, first)
 

@@ -1,3 +1,5 @@
+import datetime
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -107,3 +109,12 @@ def test_the_clock_waits_for_the_accelerator(monkeypatch):
     monkeypatch.setattr(measure, "seconds", lambda function, device: devices.append(device.type) or next(times))
     assert measure.median_seconds({"a": list}, repeats=1, device="cuda") == {"a": 2}
     assert devices == ["cuda", "cuda"]
+
+
+def test_the_environment_names_what_a_number_depends_on():
+    found = measure.environment()
+    assert found["torch"] == torch.__version__ and found["threads"] == torch.get_num_threads()
+    assert found["date"] == datetime.date.today().isoformat() and found["processor"]
+    assert found["commit"].removesuffix("-dirty") != "", "the commit, or unknown"
+    assert set(found) == {"date", "commit", "platform", "processor", "gpu", "threads", "python", "torch"}
+    assert json.loads(json.dumps(found)) == found

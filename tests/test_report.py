@@ -8,7 +8,7 @@ from bra.data import RecallBoards
 from bra.evaluation import evaluate
 from bra.recall import Recall
 from bra.report import best_block, blindfold, draw_boards, finish, table
-from bra.runs import RunFolder
+from bra.runs import RunFolder, read_json
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
     run = RunFolder(tmp_path / "run", settings, resume=False)
     run.log(step=1, loss=2.0, accuracy=0.1, hit_rate=[0.0, 0.0])
     run.log(step=1, held_out={"accuracy": 0.125, "hit_rate": [0.25, 0.5]}, seconds=61.4)
+    run.keep_best(1, 0.125, bra.biformer_nano())
     finish(run, bra.biformer_nano(), data)
     lines = table(run).splitlines()
     assert [line.split() for line in lines[1:3]] == [
@@ -63,8 +64,51 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
     for line in run.read_metrics():
         seeing.log(**line)
     model = bra.biformer_nano()
+    seeing.keep_best(1, 0.125, model)
     finish(seeing, model, data)
     blind = json.loads(seeing.summary.read_text())["blind"]
     assert blind == evaluate(blindfold(model, 0), data)
     assert blind["hit_rate"] != evaluate(model, data)["hit_rate"]
     assert "blind" not in json.loads(run.summary.read_text()), "a table is blind already"
+
+
+def photographs_run(folder, data, **last):
+    """A finished run on photographs: the third evaluation is the last, the second was the best."""
+    run, model = (
+        RunFolder(folder, {"data": "folder:/x", "router": "topk", "seed": 0}, resume=False),
+        bra.biformer_nano(),
+    )
+    for step, accuracy in ((0, 0.125), (5, 0.75), (7, 0.625)):
+        run.log(step=step, held_out={"accuracy": accuracy}, seconds=11.0 * step, **(last if step == 7 else {}))
+        run.keep_best(step, accuracy, model)
+    run.log(step=7, loss=2.0, accuracy=0.1)
+    finish(run, model, data)
+    return run, read_json(run.summary)
+
+
+def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
+    run, summary = photographs_run(tmp_path / "run", data)
+    weights = sum(p.numel() for p in bra.biformer_nano().parameters())
+    assert summary["held_out"] == {"accuracy": 0.625} and summary["best"] == {"step": 5, "accuracy": 0.75}
+    assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
+    assert set(summary) == {"held_out", "seconds", "device", "best", "parameters", "environment"}
+    assert sorted(file.name for file in run.path.iterdir()) == [
+        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "summary.json"
+    ]  # fmt: skip
+    lines = table(run).splitlines()
+    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 4
+    assert lines[2] == "77 s of training on cpu" and "damaged" not in table(run)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (2, "left out, damaged: 2 images: 0.jpg, 1.jpg"),
+        (5, "left out, damaged: 5 images: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg"),
+        (6, "left out, damaged: 6 images: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg ..."),
+    ],
+)
+def test_the_table_names_the_first_damaged_images_and_the_summary_all(tmp_path, data, count, expected):
+    names = [f"{i}.jpg" for i in range(count)]
+    run, summary = photographs_run(tmp_path / "run", data, damaged=names)
+    assert summary["damaged"] == names and expected in table(run).splitlines()
