@@ -7,17 +7,26 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from small_fashion import write_fashion_mnist
 
+from bra import build
 from bra import train as module
+from bra.augment import Augment
+from bra.build import load_model
 from bra.data import RecallBoards
-from bra.engine import evaluate
+from bra.engine import Learner
+from bra.evaluation import evaluate
 from bra.recall import Recall
+from bra.recipes import TrainConfig
 from bra.report import table
-from bra.train import TrainConfig, load_model, pick_device, prepare, train
+from bra.train import Evaluation, complete, evaluate_again, prepare, train
 from bra.weights import read_tensors
+
+ROOT = Path(__file__).parent.parent
 
 SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", drop_path=0.2)
 
@@ -26,7 +35,8 @@ SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", 
 def few_held_out_boards(monkeypatch):
     real = module.open_data
     few = lambda name, recall, *rest: RecallBoards(recall, 64) if name == "recall" else real(name, recall, *rest)  # noqa: E731
-    monkeypatch.setattr(module, "open_data", few)
+    for user in (module, build):
+        monkeypatch.setattr(user, "open_data", few)
 
 
 def losses(folder):
@@ -41,9 +51,27 @@ def command(*arguments, **options):
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # fmt: skip
 
 
+def fashion(folder, **changes):
+    """Settings for a small data set of images."""
+    write_fashion_mnist(folder / "data")
+    changes = {"batch": 4, "data": f"fashion-mnist:{folder / 'data'}"} | changes
+    return replace(SHORT, **changes)
+
+
+def killed_at(number):
+    """Something to watch a training with: it ends it before step `number` is in the log of evaluations."""
+
+    def watch(step, model):
+        if step == number:
+            raise SystemError
+
+    return watch
+
+
 def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     run = train(replace(SHORT, out=tmp_path / "run"))
     assert sorted(path.name for path in run.path.iterdir()) == [
+        "best.safetensors",
         "boards.png",
         "checkpoint.safetensors",
         "config.json",
@@ -62,22 +90,41 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     assert re.search(r"same weights, blind routing +\d+\.\d\d% +0\.\d{3}\n", found)
 
 
-def test_a_run_that_was_interrupted_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    whole = train(replace(SHORT, out=tmp_path / "whole"))
-    step, count = module.train_step, itertools.count()
+@pytest.mark.parametrize("kind", ["boards", "images"])
+def test_a_run_that_was_interrupted_goes_on_bit_for_bit(kind, tmp_path):
+    augment = Augment(mixup=0.8, cutmix=1.0, smoothing=0.1)
+    config = SHORT if kind == "boards" else fashion(tmp_path, average=0.9, augment=augment, accumulate=2)
+    whole = train(replace(config, out=tmp_path / "whole"))
 
-    def stop_at_the_fifth(*args, **kwargs):
-        if next(count) == 4:
+    def interrupt(step, model):
+        if step == 5:
             signal.raise_signal(signal.SIGINT)
-        return step(*args, **kwargs)
 
-    monkeypatch.setattr(module, "train_step", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt, match="stopped after step 5; the same command with --resume goes on"):
-        train(replace(SHORT, out=tmp_path / "parts"))
-    parts = train(replace(SHORT, out=tmp_path / "parts", resume=True))
+        complete(prepare(replace(config, out=tmp_path / "parts")), interrupt)
+    parts = train(replace(config, out=tmp_path / "parts", resume=True))
     assert losses(parts.path) == losses(whole.path)
-    a, b = (read_tensors(run.checkpoint)[0] for run in (whole, parts))
-    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    for name in ("checkpoint", "best", "model"):
+        a, b = (read_tensors(run.path / f"{name}.safetensors")[0] for run in (whole, parts))
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_run_survives_every_kind_of_death(tmp_path):
+    write_fashion_mnist(tmp_path / "data")
+    script = [sys.executable, "tests/kills.py", str(tmp_path / "data"), str(tmp_path)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {name: outcome["same"] for name, outcome in found.items()} == dict.fromkeys(found, True)
+    assert found["killed_at_random_moments"]["killed"] == 10
+    assert found["killed_at_every_write"]["kills"] >= 12
+    assert found["killed_while_writing_a_checkpoint"]["killed"]
+    assert found["killed_while_writing_a_checkpoint"]["part"] == ["checkpoint.safetensors.part"]
+    assert "stopped after step 8; the same command with --resume goes on" in found["told_to_stop"]["said"]
+    assert re.search(r"File too large: '.*full.*'", found["disk_full"]["said"])
+    assert found["disk_full"]["part"] == []
 
 
 def test_the_seed_decides_and_other_seeds_differ(tmp_path):
@@ -85,14 +132,9 @@ def test_the_seed_decides_and_other_seeds_differ(tmp_path):
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path, monkeypatch):
-    def killed(*args, **kwargs):
-        raise SystemError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "train_step", killed)
-        with pytest.raises(SystemError):
-            train(replace(SHORT, out=tmp_path / "run"))
+def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path):
+    with pytest.raises(SystemError):
+        complete(prepare(replace(SHORT, out=tmp_path / "run")), killed_at(1))
     assert read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == "0"
     begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
     assert [line["step"] for line in losses(begun.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
@@ -110,14 +152,115 @@ def test_a_run_that_was_killed_during_its_first_evaluation_begins_again(tmp_path
     assert [line["step"] for line in losses(begun.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
 
 
+def test_training_is_watched_from_its_start_to_its_end(tmp_path):
+    seen = []
+    complete(prepare(replace(SHORT, out=tmp_path / "run")), lambda step, model: seen.append((step, model.training)))
+    assert [step for step, _ in seen] == list(range(7))
+
+
+def test_with_an_average_it_is_the_average_that_is_evaluated_and_kept(tmp_path):
+    run = train(fashion(tmp_path, average=0.9, out=tmp_path / "run"))
+    checkpoint = read_tensors(run.checkpoint)[0]
+    kept = read_tensors(run.weights)[0]
+    assert all(torch.equal(value, checkpoint[f"average.module.{name}"]) for name, value in kept.items())
+    assert not torch.equal(kept["head.weight"], checkpoint["model.head.weight"])
+    model, data, _ = load_model(run.path)
+    assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
+
+
+def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path, monkeypatch):
+    told = iter([0.1, 0.4, 0.3])
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: {"accuracy": next(told)})
+    weights = {}
+    run = complete(
+        prepare(fashion(tmp_path, out=tmp_path / "run")),
+        lambda step, model: weights.update({step: model.head.weight.detach().clone()}),
+    )
+    assert run.read_best() == {"step": 3, "accuracy": 0.4}
+    assert torch.equal(read_tensors(run.best)[0]["head.weight"], weights[3])
+    assert torch.equal(read_tensors(run.weights)[0]["head.weight"], weights[6])
+    assert json.loads(run.summary.read_text())["best"] == {"step": 3, "accuracy": 0.4}
+
+
+def test_evaluating_again_gives_the_accuracy_that_was_noted(tmp_path):
+    run = train(replace(SHORT, out=tmp_path / "run"))
+    noted = json.loads(run.summary.read_text())
+    lines = evaluate_again(Evaluation(run.path, device="cpu")).splitlines()
+    for line, name, accuracy in zip(
+        lines[1:], ("best", "model"), (noted["best"]["accuracy"], noted["held_out"]["accuracy"]), strict=True
+    ):
+        assert line.split() == [f"{name}.safetensors", f"{accuracy:.4%}", f"{accuracy:.4%}"]
+    with pytest.raises(FileNotFoundError, match="holds no weights of a run"):
+        evaluate_again(Evaluation(tmp_path))
+
+
+def test_evaluating_again_finds_data_that_have_moved(tmp_path):
+    run = train(fashion(tmp_path, out=tmp_path / "run"))
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with pytest.raises(FileNotFoundError):
+        evaluate_again(Evaluation(run.path, device="cpu"))
+    told = evaluate_again(Evaluation(run.path, data=f"fashion-mnist:{tmp_path / 'moved'}", device="cpu"))
+    assert "model.safetensors" in told
+
+
+def test_damaged_images_are_fatal_or_left_out_by_choice_and_named(image_folder, tmp_path):
+    damaged = image_folder / "train" / "red" / "1.png"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:60] + bytes(30) + content[90:])  # its end is as it should be
+    config = replace(SHORT, data=f"folder:{image_folder}", batch=4, image_size=32, workers=0)
+    with pytest.raises(ValueError, match=r"1\.png is not a whole image"):
+        train(replace(config, out=tmp_path / "fatal"))
+    run = train(replace(config, corrupt="skip", out=tmp_path / "skip"))
+    summary = json.loads(run.summary.read_text())
+    assert [Path(name).name for name in summary["damaged"]] == ["1.png"]
+    assert re.search(r"left out, damaged: 1 images: .*1\.png", table(run))
+
+
+def test_tensorboard_is_written_when_asked_for(tmp_path):
+    run = train(replace(SHORT, tensorboard=True, out=tmp_path / "run"))
+    assert list((run.path / "tensorboard").glob("events.*"))
+
+
+def test_a_compiled_model_and_its_lower_precision_reach_the_learner(tmp_path, monkeypatch):
+    seen = {}
+
+    class Spy(Learner):
+        def __init__(self, model, accelerator, **options):
+            seen.update(options, precision=accelerator.mixed_precision)
+            super().__init__(model, accelerator, **options | {"compiled": False})
+
+    monkeypatch.setattr(module, "Learner", Spy)
+    prepare(replace(SHORT, precision="bf16", compile=True, clip=None, accumulate=2, average=0.5, out=tmp_path / "run"))
+    expected = {"weight_decay": 0.05, "average": 0.5, "clip": None, "parts": 2, "compiled": True, "precision": "bf16"}
+    assert seen == expected
+
+
+def test_the_committed_run_is_small_whole_and_what_training_still_gives(tmp_path):
+    kept = ROOT / "book" / "results" / "recall-topk"
+    assert sum(path.stat().st_size for path in kept.iterdir()) < 2_000_000
+    recorded = losses(kept)
+    settings = json.loads((kept / "config.json").read_text())
+    training = prepare(TrainConfig.from_settings(settings, out=tmp_path / "run", device="cpu"))
+    with pytest.raises(SystemError):
+        complete(training, killed_at(20))
+    found = [line for line in losses(tmp_path / "run") if "loss" in line]
+    for new, old in zip(found, [line for line in recorded if "loss" in line], strict=False):
+        assert new["learning_rate"] == old["learning_rate"]
+        assert new["loss"] == pytest.approx(old["loss"], abs=5e-3), f"step {new['step']}"
+    assert len(found) == 20
+    model, *_ = load_model(kept)
+    assert evaluate(model, RecallBoards(Recall(), 512))["accuracy"] > 0.99
+    assert recorded[-1]["held_out"]["accuracy"] > 0.99
+
+
 def test_every_step_draws_its_own_drop_path(tmp_path, monkeypatch):
-    drawn, step = [], module.train_step
+    drawn, step = [], Learner.step
 
     def spy(*args, **kwargs):
         drawn.append(torch.rand(1).item())
         return step(*args, **kwargs)
 
-    monkeypatch.setattr(module, "train_step", spy)
+    monkeypatch.setattr(Learner, "step", spy)
     train(replace(SHORT, out=tmp_path / "run"))
     assert len(set(drawn)) == SHORT.steps
 
@@ -167,31 +310,55 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path, change, m
     assert not (tmp_path / "run").exists()
 
 
-def test_auto_takes_a_device_that_works():
-    torch.zeros(1, device=pick_device("auto"))
-    assert pick_device("cpu") == torch.device("cpu")
-
-
-def test_the_command_line_says_what_is_wrong_without_a_traceback(tmp_path):
-    for arguments, message in [
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--k", "99"], "error: k must be between 1 and the number of regions, 16, but is 99"),
         (["--recall.glyphs", "9"], "glyphs must be between 1 and 8, but is 9"),
         (["--router", "best"], "invalid choice 'best' for argument '--router'"),
-    ]:
-        process = command("--out", tmp_path / "run", *arguments)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode in (1, 2) and out == "" and message in err and "Traceback" not in err
+        (["--precision", "fp8"], "invalid choice 'fp8' for argument '--precision'"),
+        (["--precision", "fp16"], "error: precision must be fp32 or bf16 on a CPU, but is 'fp16'"),
+        (["--accumulate", "3"], "error: batch must be a multiple of processes x accumulate, 1 x 3, but is 128"),
+        (["imagenet100", "--workers", "0"], "imagenet100/train does not exist"),
+        (["--eval", "nowhere"], "error: nowhere holds no weights of a run"),
+        (["imagenet"], "imagenet"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong_without_a_traceback(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = [] if "--eval" in arguments else ["--out", "run", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["bra.train", *arguments, *place])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    told = capsys.readouterr()
+    assert message in f"{stopped.value.code} {told.err}" and "Traceback" not in told.err
+    assert stopped.value.code not in (0, None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_may_stand_first_and_be_changed(monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "prepare", lambda config: asked.append(config) or sys.exit(0))
+    monkeypatch.setattr(
+        sys, "argv", ["bra.train", "imagenet100", "--augment.mixup", "0", "--epochs", "5", "--model", "small"]
+    )
+    with pytest.raises(SystemExit):
+        module.main()
+    config = asked[0]
+    assert (config.batch, config.average, config.augment.cutmix) == (1024, 0.999, 1.0), "as the recipe has it"
+    assert (config.augment.mixup, config.epochs, config.model) == (0, 5, "small"), "as it was asked for"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_ctrl_c_ends_the_command_with_a_checkpoint(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_sigterm_ends_the_command_with_a_checkpoint(number, tmp_path):
     process = command("--out", tmp_path / "run", "--evaluate-every", 1000, "--batch", 8)
     metrics = tmp_path / "run" / "metrics.jsonl"
     for _ in range(600):
         if metrics.exists() and metrics.read_text():
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command with --resume goes on" in err and "Traceback" not in err
     step = int(re.search(r"stopped after step (\d+)", err)[1])
