@@ -6,7 +6,7 @@ import torch
 
 from bra import draw
 from bra.biformer import BiFormer
-from bra.data import DataSet, derive_seed
+from bra.data import DataSet, derive_seed, normalise
 from bra.evaluation import evaluate
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.measure import environment
@@ -28,6 +28,8 @@ def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
         if run.config["router"] == "topk":
             summary["blind"] = evaluate(blindfold(model, run.config["seed"]), data)
         draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
+    else:
+        draw_photo(model, data).save(run.path / "routes.png")
     run.finish(model, summary | {"environment": environment()})
 
 
@@ -49,6 +51,23 @@ def draw_boards(model: BiFormer, data: DataSet, hit_rate: list[float]) -> draw.P
     titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
     index = routes[hit_rate.index(max(hit_rate))].index.cpu()
     return draw.routed_boards(boards.image, index, model.config.grid, boards.query, boards.target, titles)
+
+
+@torch.no_grad()
+def draw_photo(model: BiFormer, data: DataSet) -> draw.Picture:
+    """The first held-out image, and what its middle region reads in the last block of every routed stage."""
+    images = next(data.held_out(1)).image
+    model.eval()
+    device, (rows, columns) = next(model.parameters()).device, model.config.grid
+    titles, tables = [], []
+    for i, stage in enumerate(model.stages):
+        with record_routes(stage) as routes:
+            model(normalise(images, data.mean, data.std).to(device))
+        if routes:
+            tables.append(routes[-1].index[0].cpu())
+            titles.append(f"stage {i}, last block")
+    image = (images[0] / 127.5 - 1).expand(3, -1, -1)
+    return draw.routed_photos(image, tables, model.config.grid, rows // 2 * columns + columns // 2, titles)
 
 
 def best_block(measured: dict) -> dict[str, float]:

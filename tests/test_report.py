@@ -112,3 +112,11 @@ def test_the_table_names_the_first_damaged_images_and_the_summary_all(tmp_path, 
     names = [f"{i}.jpg" for i in range(count)]
     run, summary = photographs_run(tmp_path / "run", data, damaged=names)
     assert summary["damaged"] == names and expected in table(run).splitlines()
+
+
+def test_a_photograph_is_drawn_with_the_routes_of_each_routed_stage():
+    pixels = torch.randint(256, (1, 1, 64, 64), dtype=torch.uint8)
+    data = Arrays(pixels, torch.zeros(1, dtype=torch.long), pixels, torch.zeros(1, dtype=torch.long), ["a", "b"])
+    model = bra.biformer_tiny(num_classes=2, in_channels=1, grid=(2, 3))
+    with pytest.raises(ValueError, match="k must be between 1 and the number of regions, 6, but is 16"):
+        model = bra.BiFormer(model.config)

@@ -107,12 +107,16 @@ def images(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid
 
 
 def routed_photos(
-    image: Float[Tensor, "3 h w"], index: Int[Tensor, "n r k"], grid: Grid, query: int, titles: Sequence[str]
+    image: Float[Tensor, "3 h w"],
+    index: Sequence[Int[Tensor, "r _"]] | Int[Tensor, "n r k"],
+    grid: Grid,
+    query: int,
+    titles: Sequence[str],
 ) -> Picture:
-    """The same image once for each of n routings: the query's region dotted, the regions that it reads by rank."""
+    """The same image once for each routing (r k): the query's region dotted, the regions that it reads by rank."""
     figure, panels = side_by_side(len(index), (3.9, 2.8))
     told = []
-    for axes, read, title in zip(panels, index[:, query], titles, strict=True):
+    for axes, read, title in zip(panels, (table[query] for table in index), titles, strict=True):
         show_image(axes, image, grid, title)
         for rank, region in enumerate(read.tolist(), start=1):
             outline_region(axes, region, grid, 5, str(rank), **READS)
