@@ -178,7 +178,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
     run = RunFolder(tmp_path / "run", {}, resume=False)
     run.log(step=0, loss=9.0)  # before it was opened
     run.open_tensorboard(0)
-    run.log(step=0, held_out={"accuracy": 0.125, "hit_rate": [0.5, 0.25]}, seconds=3)
+    run.log(step=0, held_out={"accuracy": 0.125, "hit_rate": [0.5, 0.25]}, seconds=3.0)
     run.log(step=1, loss=2.5, learning_rate=0.375, hit_rate=[0.75, 0.0])
     run.log(step=2, loss=1.5, note="not a number", damaged=["a.jpg"])
     run.save_checkpoint(2, tensors())
