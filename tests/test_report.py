@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import bra
-from bra.data import RecallBoards
+from bra.data import Arrays, RecallBoards, normalise
 from bra.evaluation import evaluate
 from bra.recall import Recall
-from bra.report import best_block, blindfold, draw_boards, finish, table
+from bra.report import best_block, blindfold, draw_boards, draw_photo, finish, table
 from bra.runs import RunFolder, read_json
 
 
@@ -93,7 +93,7 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
     assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
     assert set(summary) == {"held_out", "seconds", "device", "best", "parameters", "environment"}
     assert sorted(file.name for file in run.path.iterdir()) == [
-        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "summary.json"
+        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "routes.png", "summary.json"
     ]  # fmt: skip
     lines = table(run).splitlines()
     assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 4
@@ -115,8 +115,13 @@ def test_the_table_names_the_first_damaged_images_and_the_summary_all(tmp_path, 
 
 
 def test_a_photograph_is_drawn_with_the_routes_of_each_routed_stage():
-    pixels = torch.randint(256, (1, 1, 64, 64), dtype=torch.uint8)
-    data = Arrays(pixels, torch.zeros(1, dtype=torch.long), pixels, torch.zeros(1, dtype=torch.long), ["a", "b"])
-    model = bra.biformer_tiny(num_classes=2, in_channels=1, grid=(2, 3))
-    with pytest.raises(ValueError, match="k must be between 1 and the number of regions, 6, but is 16"):
-        model = bra.BiFormer(model.config)
+    pixels = torch.randint(256, (3, 1, 64, 64), dtype=torch.uint8)
+    labels = torch.zeros(3, dtype=torch.long)
+    data = Arrays(pixels, labels, pixels, labels, ["a", "b"])
+    model = bra.biformer_tiny(num_classes=2, in_channels=1, grid=(4, 5)).eval()
+    alt = draw_photo(model, data).alt
+    routes = model.routes(normalise(pixels[:1]))
+    assert len(routes) == 12 and "region 12 reads" in alt, "the middle one of 4 x 5"
+    for stage, block in enumerate((1, 3, 11)):
+        read = ", ".join(map(str, routes[block].index[0, 12].tolist()))
+        assert f"stage {stage}, last block: {read}" in alt
