@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import bra
 from bra.bench import __main__ as bench
+from bra.bench import pipeline
 from bra.bench.jobs import Core, Job, Layer, Model, matrix_rate, peak_bytes, times
 from bra.bench.ways import dense_attend, expanded_attend, official_model
 
@@ -32,6 +34,7 @@ from fairscale.nn.checkpoint import checkpoint_wrapper
 from timm.models import register_model
 from timm.models.layers import DropPath, to_2tuple, trunc_normal_
 from timm.models.vision_transformer import _cfg
+from PIL import Image
 from torch import nn
 
 class BiFormer(nn.Module):
@@ -117,3 +120,28 @@ def test_compiled_modules_are_ours(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda module, **options: asked.append(type(module)) or module)
     Job(Layer(1, 6, 32, 2, 1), "compiled", "inference").prepare()()
     assert asked == [bra.BiLevelRoutingAttention] and issubclass(asked[0], nn.Module)
+
+
+def test_the_parts_of_training_on_photographs_are_measured_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "COUNT", 16)
+    monkeypatch.setattr(pipeline, "REPEATS", 1)
+    monkeypatch.setattr(pipeline, "peak_bytes", lambda job: 2**20 * job.case.b)
+    monkeypatch.setattr(pipeline, "TINY", bra.NANO)
+    pipeline.main(workers=(0, 1), batch=4, memory=(1, 3), results=tmp_path)
+    rows = json.loads((tmp_path / "pipeline_cpu.json").read_text())["rows"]
+    assert [(row["shorter_side"], row["workers"]) for row in rows[:4]] == [(375, 0), (375, 1), (256, 0), (256, 1)]
+    assert rows[0]["bytes"] > 1.5 * rows[2]["bytes"] > 20_000
+    assert [row["part"] for row in rows[4:]] == ["augmentation", "training", "memory", "memory"]
+    assert [row["bytes"] for row in rows[6:]] == [2**20, 3 * 2**20]
+    assert all(row["rate"] > 0 for row in rows[:6])
+
+
+def test_the_jpegs_are_of_the_size_that_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "COUNT", 3)
+    for shorter, size in ((375, (500, 375)), (256, (341, 256))):
+        mean = pipeline.make_jpegs(tmp_path / str(shorter), shorter)
+        files = sorted((tmp_path / str(shorter)).rglob("*.jpg"))
+        assert len(files) == 4 and mean == round(sum(file.stat().st_size for file in files) / 4)
+        for file in files:
+            with Image.open(file) as image:
+                assert image.size == size

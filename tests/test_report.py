@@ -93,7 +93,8 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
     assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
     assert set(summary) == {"held_out", "seconds", "device", "best", "parameters", "environment"}
     assert sorted(file.name for file in run.path.iterdir()) == [
-        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "routes.png", "summary.json"
+        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "routes.png",
+        "summary.json",
     ]  # fmt: skip
     lines = table(run).splitlines()
     assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 4
