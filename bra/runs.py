@@ -68,16 +68,9 @@ class RunFolder:
                 self.board.add_scalar(name, value, values["step"])
 
     def open_tensorboard(self, first: int) -> None:
-        """Write what is logged from now on, after step `first`, for TensorBoard too.
-
-        Raises ValueError if that is not installed.
-        """
+        """Write what is logged from now on, after step `first`, for TensorBoard too."""
         if self.writer:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
-            self.board = SummaryWriter(self.path / "tensorboard", purge_step=first + 1)
+            self.board = require_tensorboard()(self.path / "tensorboard", purge_step=first + 1)
 
     def read_metrics(self) -> list[dict]:
         """All lines of metrics.jsonl; a last line that a crash cut short is left out.
@@ -143,6 +136,15 @@ class RunFolder:
             self.board.close()
         write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
+
+
+def require_tensorboard() -> type:
+    """PyTorch's writer for TensorBoard. Raises ValueError if that is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
+    return SummaryWriter
 
 
 def scalars(values: dict, prefix: str = "") -> list[tuple[str, float]]:

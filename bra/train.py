@@ -27,7 +27,7 @@ from bra.evaluation import evaluate
 from bra.parallel import open_accelerator, pick_device
 from bra.recipes import RECIPES, TrainConfig
 from bra.report import best_block, finish, table
-from bra.runs import RunFolder, read_json
+from bra.runs import RunFolder, read_json, require_tensorboard
 from bra.weights import load_weights
 
 
@@ -54,6 +54,8 @@ def prepare(config: TrainConfig) -> Training:
             f"batch must be a multiple of processes x accumulate, {accelerator.num_processes} x {config.accumulate}, "
             f"but is {config.batch}"
         )
+    if config.tensorboard:
+        require_tensorboard()
     data = open_data(config.data, config.recall, config.images())
     config = config.resolved(data)
     learner = Learner(
