@@ -14,6 +14,7 @@ from bra.data import Shard
 from bra.evaluation import routing_hits, to_device
 from bra.layer import record_routes
 from bra.parallel import share_batch_norm
+from bra.recall import Boards
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
@@ -99,9 +100,8 @@ class Learner:
         sizes = [value.numel() for value in measured.values()]
         values = self.accelerator.reduce(values, "mean").tolist()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
-        scaled = (
-            self.accelerator.scaler is not None
-        )  # then a norm that is not finite lowers the scale, and no weight changes
+        # where the loss is scaled, a norm that is not finite lowers the scale, and no weight changes
+        scaled = self.accelerator.scaler is not None
         if not math.isfinite(values[0]) or not (scaled or torch.isfinite(norm)):
             raise FloatingPointError(f"the loss is {values[0]} and its gradient's norm {norm.item()}")
         self.optimizer.step()
@@ -111,7 +111,8 @@ class Learner:
 
     def descend(self, batch, images: Tensor, targets: Tensor, share: float) -> dict[str, Tensor]:
         """The gradient of one part of a step, and what is measured on it, times its share of the step."""
-        with record_routes(self.model) as routes, self.accelerator.autocast():
+        known = isinstance(batch, Boards)  # elsewhere no right region is known, and hooks would cost a compiler time
+        with record_routes(self.model) if known else nullcontext([]) as routes, self.accelerator.autocast():
             logits = self.forward(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), targets)
         self.accelerator.backward(loss * share)

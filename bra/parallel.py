@@ -1,8 +1,13 @@
-"""Where training runs: on a CPU, on a GPU, or in several processes that share every batch (`torchrun`).
+"""Where training runs, and when it must stop: on a CPU, a GPU, or in several processes (`torchrun`).
 
 The processes are a matter of speed alone. Each takes its part of the same batch, gradients are averaged, and batch
 norm looks at the whole batch: two processes take the step that one would have taken.
 """
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -98,3 +103,24 @@ def share_batch_norm(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm2d
+
+
+@contextmanager
+def stop_request() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that the step in hand can end first; a second one does not wait."""
+    stop = threading.Event()
+
+    def ask(number, frame):
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

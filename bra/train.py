@@ -3,12 +3,9 @@
 Every random number of a step is drawn from (seed, step), so a run that was interrupted goes on as if it had not been.
 """
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +21,7 @@ from bra.build import build_model, load_model
 from bra.data import DamagedImage, DataSet, derive_seed, open_data
 from bra.engine import Learner, learning_rate
 from bra.evaluation import evaluate
-from bra.parallel import open_accelerator, pick_device
+from bra.parallel import open_accelerator, pick_device, stop_request
 from bra.recipes import RECIPES, TrainConfig
 from bra.report import best_block, finish, table
 from bra.runs import RunFolder, read_json, require_tensorboard
@@ -177,27 +174,6 @@ def complete(training: Training, watch: Watch = look_away) -> RunFolder:
 def train(config: TrainConfig) -> RunFolder:
     """Train as `config` says, and return the run's folder. Raises what `prepare` and `fit` raise."""
     return complete(prepare(config))
-
-
-@contextmanager
-def stop_request() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that the step in hand can end first; a second one does not wait."""
-    stop = threading.Event()
-
-    def ask(number, frame):
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ HELPERS = {
     "runs": {"weights"},
     "parallel": set(),
     "evaluation": {"data", "layer", "recall", "topk"},
-    "engine": {"data", "evaluation", "layer", "parallel"},
+    "engine": {"data", "evaluation", "layer", "parallel", "recall"},
     "build": {"biformer", "data", "patterns", "recipes", "runs", "topk", "weights"},
     "report": {"biformer", "data", "draw", "evaluation", "layer", "measure", "patterns", "runs", "topk"},
     "diary": {"biformer", "recall", "topk"},

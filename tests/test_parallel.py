@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import torch
 from small_fashion import write_fashion_mnist
 
 from bra import parallel
-from bra.parallel import open_accelerator, pick_device, share_batch_norm
+from bra.parallel import open_accelerator, pick_device, share_batch_norm, stop_request
 from bra.recipes import TrainConfig
 from bra.train import complete, prepare, train
 from bra.weights import read_tensors
@@ -150,3 +151,17 @@ def test_sharing_batch_norm_keeps_its_names_weights_and_evaluation():
     share_batch_norm(model)
     assert torch.equal(model(x), before) and list(model.state_dict()) == names
     assert type(model[1]) is parallel.SharedBatchNorm2d
+
+
+def test_ctrl_c_is_a_request_first_and_an_order_the_second_time():
+    handler = signal.getsignal(signal.SIGINT)
+    with stop_request() as stop:
+        assert not stop.is_set()
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is handler
+    with stop_request() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
