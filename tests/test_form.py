@@ -283,7 +283,8 @@ class TestNotebook:
                     kinds = {"text/plain"} if output.output_type == "stream" else set(output.data)
                     assert kinds & {"text/plain", "text/html", "text/markdown"}, f"nothing compared: {cell.source}"
         used = {tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])}
-        assert used <= {"nbval-ignore-output", "exercise", "solution", "hide-cell"}, "an unknown tag does nothing"
+        known = {"nbval-ignore-output", "exercise", "solution", "hide-cell", "parameters"}  # the last is papermill's
+        assert used <= known, "an unknown tag does nothing"
 
     def test_is_clean_and_small(self, path):
         notebook = nbformat.read(path, 4)
