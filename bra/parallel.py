@@ -1,7 +1,8 @@
 """Where training runs, and when it must stop: on a CPU, a GPU, or in several processes (`torchrun`).
 
-The processes are a matter of speed alone. Each takes its part of the same batch, gradients are averaged, and batch
-norm looks at the whole batch: two processes take the step that one would have taken.
+Each process takes its part of the same batch, gradients are averaged, and batch norm looks at what all of them have:
+two processes take the step that one would have taken, up to the random numbers of augmentation and drop path, and,
+where a step is taken in parts, up to which images share a batch norm.
 """
 
 import signal

@@ -33,13 +33,13 @@ class TrainConfig:
     batch: int = 128
     """Images a step, over all processes and parts of a step together."""
     accumulate: int = 1
-    """Parts in which each process takes a step, one after the other, to save memory."""
+    """Parts in which each process takes a step, to save memory; batch norm and mixing see one part at a time."""
     learning_rate: float = 2e-3
     """Peak of the learning rate: linear warm-up before, half a cosine to 0 after."""
     learning_rate_batch: int | None = None
     """The batch that learning_rate is meant for: with another batch it is scaled in proportion. None: never scaled."""
-    warmup: int = 100
-    """Steps of warm-up."""
+    warmup: int | None = None
+    """Steps of warm-up; None: warmup_epochs, or 100, or a fifth of a shorter run."""
     warmup_epochs: float | None = None
     """Epochs of warm-up, instead of steps."""
     weight_decay: float = 0.05
@@ -95,8 +95,12 @@ class TrainConfig:
                 raise ValueError(f"{name} must be at least 0 and finite, but is {value}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must be at least 0 and below 1, but is {self.average}")
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError(f"steps must be left out where epochs are given, but is {self.steps}")
+        for steps, epochs in (("steps", "epochs"), ("warmup", "warmup_epochs")):
+            if getattr(self, steps) is not None and getattr(self, epochs) is not None:
+                raise ValueError(
+                    f"{steps} must be left out where {epochs} are given, but is {getattr(self, steps)} "
+                    f"(a recipe may give them: then add --{epochs.replace('_', '-')} None)"
+                )
         if self.router == "all" and self.k is not None:
             raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
         if self.data == "recall" and self.augment != Augment():
@@ -132,8 +136,11 @@ class TrainConfig:
                 f"augment.rand_augment must be 0 for images without colour, but is {self.augment.rand_augment}"
             )
         epoch = 100 if made else data.count // self.batch  # steps
-        warmup = self.warmup if self.warmup_epochs is None else round(self.warmup_epochs * epoch)
         steps = self.steps or (max(1, round(self.epochs * epoch)) if self.epochs else data.steps)
+        warmup = min(100, steps // 5) if self.warmup is None else self.warmup
+        warmup = warmup if self.warmup_epochs is None else round(self.warmup_epochs * epoch)
+        if warmup >= steps:
+            raise ValueError(f"warmup must be shorter than the run, {steps} steps, but is {warmup}")
         scale = self.batch / (self.learning_rate_batch or self.batch)
         return replace(
             self,

@@ -1,6 +1,7 @@
 """What a training run leaves on disk, written so that a crash at any moment loses nothing already there.
 
 config.json              the resolved settings
+data.json                the classes, in the order of the model's outputs, and the numbers of images
 metrics.jsonl            one JSON object a line, in the order of the steps
 checkpoint.safetensors   weights, optimiser, moving average of the last save: where `resume` goes on
 best.safetensors         the weights that were evaluated best so far
@@ -11,6 +12,7 @@ summary.json             results, hardware and versions at the end
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from bra.weights import read_tensors, tensors_to_bytes
+
+
+def may_change(name: str, before: object, now: object) -> bool:
+    """Whether a run may go on with this setting changed: what to do about damaged images, or where the data are."""
+    return name == "corrupt" or (name == "data" and str(before).partition(":")[0] == str(now).partition(":")[0])
 
 
 class RunFolder:
@@ -30,20 +37,21 @@ class RunFolder:
     def __init__(self, path: Path, config: dict, resume: bool, writer: bool = True):
         self.path, self.writer, self.board = path, writer, None
         self.metrics = path / "metrics.jsonl"
+        self.data = path / "data.json"
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
         self.weights = path / "model.safetensors"
         self.summary = path / "summary.json"
-        settings = path / "config.json"
+        self.settings = path / "config.json"
         self.config = config = json.loads(json.dumps(config))
         if not writer:
             return
-        if settings.exists():
-            before = read_json(settings)
+        if self.settings.exists():
+            before = read_json(self.settings)
             changed = [
                 f"{name} {before.get(name)!r}, not {value!r}"
                 for name, value in config.items()
-                if before.get(name) != value
+                if before.get(name) != value and not (resume and may_change(name, before.get(name), value))
             ]
             if changed or before.keys() != config.keys():
                 raise FileExistsError(
@@ -55,7 +63,24 @@ class RunFolder:
         elif path.exists() and any(file.suffix != ".part" for file in path.iterdir()):
             raise FileExistsError(f"{path} is not empty and not a run: give --out another folder")
         else:
-            write_atomically(settings, json.dumps(config, indent=2) + "\n")
+            write_atomically(self.settings, json.dumps(config, indent=2) + "\n")
+
+    def describe_data(self, classes: list[str], count: int | float, held_out_count: int) -> None:
+        """Note what is learnt from, and the settings if they changed.
+
+        Raises ValueError if the run began with other classes, or in another order.
+        """
+        if self.data.exists():
+            before = read_json(self.data)["classes"]
+            if before != classes:
+                differ = [f"{a}, not {b}" for a, b in zip(before, classes, strict=False) if a != b]
+                differ = differ[:3] or [f"{len(before)} classes, not {len(classes)}"]
+                raise ValueError(f"data must have the classes of {self.data}: {'; '.join(differ)}")
+        elif self.writer:
+            numbers = {"training": count if math.isfinite(count) else None, "held_out": held_out_count}
+            write_atomically(self.data, json.dumps({"classes": classes, "images": numbers}, indent=1) + "\n")
+        if self.writer and read_json(self.settings) != self.config:
+            write_atomically(self.settings, json.dumps(self.config, indent=2) + "\n")
 
     def log(self, **values) -> None:
         """Add one line to metrics.jsonl, and to TensorBoard's file if it is open."""
@@ -83,7 +108,7 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f"{self.metrics} has a line that is not JSON: {error}") from error
 
-    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], **metadata: str) -> None:
+    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], processes: int = 1) -> None:
         """All that training needs to go on after `step` steps, in one file."""
         if self.writer:
             if self.metrics.exists():
@@ -91,7 +116,7 @@ class RunFolder:
                     os.fsync(file.fileno())  # lines of before a checkpoint reach the disk before it does
             if self.board:
                 self.board.flush()
-            write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), **metadata))
+            write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), processes=str(processes)))
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Tensors and metadata of the last checkpoint; None if the run has not begun.
@@ -103,8 +128,8 @@ class RunFolder:
                 raise ValueError(f"{self.checkpoint} is missing: put it back, or give --out another folder")
             return None
         tensors, metadata = read_tensors(self.checkpoint)
-        if "step" not in metadata:
-            raise ValueError(f"{self.checkpoint} is not a checkpoint: its metadata lack the step")
+        if not all(metadata.get(name, "").isdigit() for name in ("step", "processes")):
+            raise ValueError(f"{self.checkpoint} is not a checkpoint: its metadata lack the step or the processes")
         return tensors, metadata
 
     def rewind(self, step: int) -> None:

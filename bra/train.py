@@ -46,10 +46,11 @@ def prepare(config: TrainConfig) -> Training:
     Raises ValueError, FileNotFoundError or FileExistsError, and has then written nothing.
     """
     accelerator = open_accelerator(config.device, config.precision)
-    if config.batch % (accelerator.num_processes * config.accumulate):
+    parts = accelerator.num_processes * config.accumulate
+    if config.batch % parts or config.batch < 2 * parts:  # batch norm and mixing need two images
+        product = f"{accelerator.num_processes} x {config.accumulate}"
         raise ValueError(
-            f"batch must be a multiple of processes x accumulate, {accelerator.num_processes} x {config.accumulate}, "
-            f"but is {config.batch}"
+            f"batch must be a multiple of processes x accumulate, {product}, at least twice, but is {config.batch}"
         )
     if config.tensorboard:
         require_tensorboard()
@@ -67,6 +68,9 @@ def prepare(config: TrainConfig) -> Training:
     with accelerator.main_process_first():  # it complains alone, and the others find what it wrote
         run = RunFolder(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
         first = config.steps if run.summary.exists() else go_on(run, learner)
+    run.describe_data(data.classes, data.count, data.held_out_count)
+    seen = [name for line in run.read_metrics() for name in line.get("damaged", [])]
+    data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # what an earlier life of the run has met
     if config.tensorboard and not run.summary.exists():
         run.open_tensorboard(first)
     return Training(config, data, learner, run, first)
@@ -83,6 +87,8 @@ def go_on(run: RunFolder, learner: Learner) -> int:
         return 0
     tensors, metadata = found
     learner.load(tensors, partial(load_weights, source=run.checkpoint))
+    if run.best.exists():
+        run.read_best()  # that it can be read is better known now
     step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
     run.rewind(step)
     if before != now:
@@ -158,7 +164,7 @@ def examine(training: Training, step: int, seconds: float) -> None:
 def save(training: Training, step: int) -> None:
     """Write the checkpoint."""
     learner = training.learner
-    training.run.save_checkpoint(step, learner.tensors(), processes=str(learner.shard.of))
+    training.run.save_checkpoint(step, learner.tensors(), learner.shard.of)
 
 
 def complete(training: Training, watch: Watch = look_away) -> RunFolder:
@@ -205,6 +211,7 @@ def evaluate_again(asked: Evaluation) -> str:
     for name, accuracy in noted.items():
         moved = {"data": asked.data} if asked.data else {}
         model, data, _ = load_model(asked.eval, name, workers=asked.workers, **moved)
+        run.describe_data(data.classes, data.count, data.held_out_count)
         now = evaluate(model.to(pick_device(asked.device)), data)["accuracy"]
         lines.append(f"{name + '.safetensors':24}{now:12.4%}{accuracy:10.4%}")
     return "\n".join(lines)

@@ -36,13 +36,25 @@ def test_epochs_become_steps_of_whole_batches():
     config = replace(PHOTOGRAPHS, batch=7, epochs=1.5, warmup_epochs=0.5)
     found = config.resolved(Stub(139))  # 19 steps an epoch, and 6 images left over
     assert (found.steps, found.warmup, found.evaluate_every) == (28, 10, 19)  # 28.5 and 9.5, to the even neighbour
-    assert replace(config, epochs=0.001).resolved(Stub(139)).steps == 1
+    assert replace(config, epochs=0.001, warmup_epochs=0.0).resolved(Stub(139)).steps == 1
 
 
 def test_what_is_given_in_steps_stays():
     found = replace(PHOTOGRAPHS, batch=7, steps=11, warmup=3, evaluate_every=5).resolved(Stub(139))
     assert (found.steps, found.warmup, found.evaluate_every) == (11, 3, 5)
-    assert replace(PHOTOGRAPHS, batch=7, warmup=3, warmup_epochs=0.0).resolved(Stub(139)).warmup == 0
+    assert replace(PHOTOGRAPHS, batch=7, warmup_epochs=0.0).resolved(Stub(139)).warmup == 0
+
+
+def test_the_warm_up_is_shorter_than_the_run():
+    assert [replace(PHOTOGRAPHS, steps=steps).resolved(Stub(139)).warmup for steps in (4, 31, 5000)] == [0, 6, 100]
+    for change in ({"steps": 11, "warmup": 11}, {"steps": 11, "warmup_epochs": 1.0}):
+        with pytest.raises(ValueError, match="warmup must be shorter than the run, 11 steps, but is"):
+            replace(PHOTOGRAPHS, batch=7, **change).resolved(Stub(139))
+    with pytest.raises(ValueError, match=r"warmup must be left out where .* add --warmup-epochs None"):
+        replace(PHOTOGRAPHS, warmup=3, warmup_epochs=0.0)
+
+
+def test_steps_stay_what_they_are_where_the_data_say_them():
     assert replace(PHOTOGRAPHS, batch=7).resolved(Stub(139, steps=17)).steps == 17, "else as suits the data"
 
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -46,15 +47,15 @@ def board_scalars(folder):
 
 def test_a_checkpoint_brings_back_tensors_and_metadata_exactly(tmp_path):
     run, given = RunFolder(tmp_path / "run", {}, resume=False), tensors()
-    run.save_checkpoint(3, given, processes="2", note="x")
+    run.save_checkpoint(3, given, processes=2)
     found, metadata = run.load_checkpoint()
-    assert metadata == {"step": "3", "processes": "2", "note": "x"}
+    assert metadata == {"step": "3", "processes": "2"}
     assert found.keys() == given.keys()
     for name, value in given.items():
         assert torch.equal(found[name], value) and found[name].dtype == value.dtype
     run.save_checkpoint(13, {"model.b": torch.zeros(1)})
     found, metadata = run.load_checkpoint()
-    assert list(found) == ["model.b"] and metadata == {"step": "13"}, "only the last one is kept"
+    assert list(found) == ["model.b"] and metadata == {"step": "13", "processes": "1"}, "only the last one is kept"
 
 
 def test_loading_a_checkpoint_changes_nothing(tmp_path):
@@ -142,7 +143,7 @@ def test_finishing_leaves_weights_and_summary(tmp_path):
 
 def test_only_the_writer_writes(tmp_path):
     run = begun(tmp_path)
-    run.save_checkpoint(3, tensors(), processes="2")
+    run.save_checkpoint(3, tensors(), processes=2)
     before = contents(tmp_path)
     reader = RunFolder(run.path, {"other": 1}, resume=False, writer=False)
     for step in (0, 5):
@@ -254,7 +255,7 @@ import resource, sys, torch
 from pathlib import Path
 from bra.runs import RunFolder
 run = RunFolder(Path(sys.argv[1]), {}, resume=False)
-run.save_checkpoint(3, {"a": torch.full((11,), 7.0)}, processes="1")
+run.save_checkpoint(3, {"a": torch.full((11,), 7.0)}, processes=1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5003, 5003))
 try:
     run.save_checkpoint(5, {"a": torch.zeros(5003)})
@@ -300,3 +301,25 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     with pytest.raises(FileExistsError, match="is not empty and not a run"):
         RunFolder(tmp_path, {}, resume=True)
     assert os.listdir(tmp_path) == ["thesis.tex"]
+
+
+def test_a_run_goes_on_with_data_that_have_moved_but_not_with_other_classes(tmp_path):
+    path = tmp_path / "run"
+    RunFolder(path, {"data": "folder:/a", "corrupt": "fatal", "k": 4}, resume=False).describe_data(["cat", "dog"], 7, 3)
+    moved = RunFolder(path, {"data": "folder:/b", "corrupt": "skip", "k": 4}, resume=True)
+    before = contents(path)
+    for classes, message in (
+        (["dog", "cat"], "cat, not dog; dog, not cat"),
+        (["cat", "dog", "owl"], "2 classes, not 3"),
+    ):
+        with pytest.raises(ValueError, match=rf"data must have the classes of .*data\.json: {message}"):
+            moved.describe_data(classes, 7, 3)
+    assert contents(path) == before, "what is refused is not noted"
+    moved.describe_data(["cat", "dog"], 7, 3)
+    assert json.loads((path / "config.json").read_text()) == {"data": "folder:/b", "corrupt": "skip", "k": 4}
+    assert json.loads((path / "data.json").read_text()) == {
+        "classes": ["cat", "dog"],
+        "images": {"training": 7, "held_out": 3},
+    }
+    with pytest.raises(FileExistsError, match="data 'folder:/b', not 'hf:b'"):
+        RunFolder(path, {"data": "hf:b", "corrupt": "skip", "k": 4}, resume=True)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bra.data.files import IMAGE_FORMATS, DamagedImage, leave_ctrl_c_to_the_parent, open_image
+from bra.data.files import IMAGE_FORMATS, DamagedImage, leave_signals_to_the_parent, open_image
 from bra.data.folder import read_classes, split_files
 
 QUALITY = 95  # of the JPEGs
@@ -93,7 +93,7 @@ def copy_folder(
     for folder in {target.parent for target in targets}:
         folder.mkdir(parents=True, exist_ok=True)
     damaged = []
-    with ProcessPoolExecutor(workers, initializer=leave_ctrl_c_to_the_parent) as pool:
+    with ProcessPoolExecutor(workers, initializer=leave_signals_to_the_parent) as pool:
         messages = pool.map(copy_smaller, copies, chunksize=AT_ONCE)  # before the bar, whose thread no fork should see
         try:
             for message in tqdm(messages, desc=str(out), total=len(copies)):

@@ -1,6 +1,7 @@
 """Images on disk or as bytes: decode them, cut them to size, and find those that are damaged before training does."""
 
 import math
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
+GRACE = 20  # seconds
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 RATIOS = 3 / 4, 4 / 3  # width to height of a random crop
 Side = int | float
@@ -50,6 +52,8 @@ def open_image(content: Path | bytes, name: str) -> Iterator[Image.Image]:
         file = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(file, formats=sorted(set(IMAGE_FORMATS.values()))) as image:
             image.info.pop("transparency", None)  # we drop it anyway, and Pillow would warn
+            if image.mode[0] in "IF":  # Pillow would cut their values off at 255
+                raise ValueError(f"its mode {image.mode} has more than 8 bits a channel: convert it first")
             yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DamagedImage(f"{name} is not a whole image: {error}") from error
@@ -131,9 +135,13 @@ class ImageFiles(Dataset):
         return Sample(None, 0, damage)
 
 
-def leave_ctrl_c_to_the_parent(worker: int = 0) -> None:
-    """Ctrl-C reaches the whole group of processes; the parent decides what it means.
+def leave_signals_to_the_parent(worker: int = 0) -> None:
+    """Ctrl-C reaches the whole group of processes, and a cluster's SIGTERM may: the parent decides what they mean.
 
-    SIGTERM needs nothing: PyTorch gives its workers a handler of its own, which ends them without a complaint.
+    A worker that SIGTERM ended at once would take the parent with it, before it has written its checkpoint. So it
+    stays for GRACE seconds; a parent that has left its workers behind waits as long at its end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # Windows has neither the alarm nor the problem
+        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

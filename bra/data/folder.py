@@ -9,8 +9,12 @@ from bra.data.images import Images, ImageSettings
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images in a folder, sorted."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_FORMATS and path.is_file())
+    """The images in a folder, sorted; hidden files are none. Raises FileNotFoundError for a link that leads nowhere."""
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_FORMATS and p.name[0] != ".")
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            raise FileNotFoundError(f"data image {path} is a link that leads nowhere")
+    return [path for path in paths if path.is_file()]
 
 
 def class_files(folder: Path) -> dict[str, list[Path]]:
@@ -45,7 +49,7 @@ def read_classes(path: Path, folders: list[str]) -> list[str]:
     """
     if not path.exists():
         return folders
-    lines = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     if wrong := [line for line in lines if len(line) != 2]:
         raise ValueError(f"{path} must hold lines of a folder, a tab and a name, but one is {' '.join(wrong[0])!r}")
     names = dict(lines)

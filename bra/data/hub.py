@@ -1,6 +1,7 @@
 """Data sets of images from the Hugging Face hub, or from a folder that was downloaded from there."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bra.data.files import Source
 from bra.data.images import Images, ImageSettings
@@ -19,7 +20,8 @@ class Rows(Sequence):
 
     def __getitem__(self, i: int) -> Source:
         row = self.table[i]
-        content = (row[self.image] or {}).get("bytes") or b""  # no image at all is a damaged one
+        image = row[self.image] or {}
+        content = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")  # b"": a damaged one
         return Source(content, f"{self.name}[{i}]", row[self.label])
 
 

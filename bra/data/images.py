@@ -15,7 +15,7 @@ from bra.data.files import (
     Sample,
     Source,
     centre_box,
-    leave_ctrl_c_to_the_parent,
+    leave_signals_to_the_parent,
     random_box,
 )
 
@@ -67,7 +67,7 @@ class Images(DataSet):
 
     What each step shows, its crops too, depends on the seed and the step alone: not on workers, shards or how often
     the run was interrupted. Raises DamagedImage at a damaged image if `settings` says so; else, in training, the next
-    whole image of the list takes its place, and a held-out one is left out. ValueError if all of a split are damaged.
+    whole image of the list takes its place, and a held-out one is left out; DamagedImage too if all are damaged.
     """
 
     channels = 3
@@ -110,13 +110,13 @@ class Images(DataSet):
             num_workers=workers,
             prefetch_factor=AHEAD if workers else None,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=leave_ctrl_c_to_the_parent,
+            worker_init_fn=leave_signals_to_the_parent,
         )
         for batch, damage in loader:
             if damage and not skip:
                 raise DamagedImage(next(iter(damage.values())))
             if len(damage) == len(self.sources[split]):
-                raise ValueError(f"all {len(damage)} {split} images are damaged, the first: {min(damage.values())}")
+                raise DamagedImage(f"all {len(damage)} {split} images are damaged, the first: {min(damage.values())}")
             self.damaged += [name for name in damage if name not in self.damaged]
             if batch:
                 yield Batch(*batch)
