@@ -103,11 +103,12 @@ def test_a_step_in_parts_is_the_step_at_once(parts):
     for n in (1, parts):
         torch.manual_seed(3)
         models.append(plain_model())
-        measured.append(learner(models[-1], parts=n).step(batch, as_it_is, rate=1e-2))
+        measured.append(learner(models[-1], parts=n, clip=None).step(batch, as_it_is, rate=1e-2))
     assert measured[0]["loss"] == pytest.approx(measured[1]["loss"], rel=1e-6)
     assert measured[0]["accuracy"] == measured[1]["accuracy"]
     for whole, cut in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        assert torch.allclose(whole, cut, rtol=0, atol=2e-6)
+        assert torch.allclose(whole.grad, cut.grad, rtol=0, atol=1e-6), "AdamW's first step would not show their length"
+        assert torch.allclose(whole, cut, rtol=0, atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_changes_no_weight():
@@ -157,6 +158,7 @@ def test_what_is_evaluated_is_the_average_and_it_is_a_model_of_its_own():
     boards = Recall().sample(8, 0)
     for _ in range(3):
         made.step(boards, as_it_is, rate=1e-2)
+    assert made.average.n_averaged == 3
     made.evaluated.eval(), made.model.eval()
     assert not torch.allclose(made.evaluated(boards.image), made.model(boards.image))
 

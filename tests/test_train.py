@@ -170,13 +170,12 @@ def test_with_an_average_it_is_the_average_that_is_evaluated_and_kept(tmp_path):
 
 
 def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path, monkeypatch):
-    told = iter([0.1, 0.4, 0.3])
-    monkeypatch.setattr(module, "evaluate", lambda *_, **__: {"accuracy": next(told)})
-    weights = {}
-    run = complete(
-        prepare(fashion(tmp_path, out=tmp_path / "run")),
-        lambda step, model: weights.update({step: model.head.weight.detach().clone()}),
-    )
+    told, asked, weights = iter([0.1, 0.4, 0.3]), [], {}
+    monkeypatch.setattr(module, "evaluate", lambda model, *_, **__: asked.append(model) or {"accuracy": next(told)})
+    training = prepare(fashion(tmp_path, average=0.9, out=tmp_path / "run"))
+    average = training.learner.evaluated
+    run = complete(training, lambda step, model: weights.update({step: average.head.weight.detach().clone()}))
+    assert average is not training.learner.model and all(model is average for model in asked)
     assert run.read_best() == {"step": 3, "accuracy": 0.4}
     assert torch.equal(read_tensors(run.best)[0]["head.weight"], weights[3])
     assert torch.equal(read_tensors(run.weights)[0]["head.weight"], weights[6])
