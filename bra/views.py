@@ -59,8 +59,8 @@ class View:
         if (wrong := self.affinity.isnan() | (self.affinity == torch.inf)).any():
             row, column = wrong.nonzero()[0].tolist()
             raise ValueError(
-                f"affinity of {self.name} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} entries are "
-                f"not: the first, of region {row} to region {column}, is {self.affinity[row, column].item()}"
+                f"affinity of {self.name} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} entries "
+                f"are not: the first, of region {row} to region {column}, is {self.affinity[row, column].item()}"
             )
         tokens = self.cell[0] * self.cell[1]
         if self.weights is not None:
@@ -187,7 +187,7 @@ def token_weights(
     scale: float,
     real: Bool[Tensor, "r t"] | None = None,
 ) -> Float[Tensor, "r t m nt"]:
-    """softmax(scale Q (K^g)^T), which `attend` never stores: for each token and head its weights on the gathered tokens.
+    """softmax(scale Q (K^g)^T), which `attend` never stores: every token's weights on the gathered tokens.
 
     real: which tokens are no padding; the others get 0. A token that reads no real one has only zeros.
     """
