@@ -11,7 +11,8 @@ from bra.evaluation import evaluate
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.measure import environment
 from bra.patterns import random_regions
-from bra.runs import RunFolder, read_json
+from bra.portrait import of_held_out
+from bra.runs import RunFolder, read_json, read_lines, write_atomically
 from bra.topk import TableRouter
 
 
@@ -30,6 +31,8 @@ def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
         draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
     else:
         draw_photo(model, data).save(run.path / "routes.png")
+    portrait = of_held_out(model, data, str(run.path), last["held_out"], read_lines(run.routing), last["step"])
+    write_atomically(run.explorer, portrait.html())
     run.finish(model, summary | {"environment": environment()})
 
 
@@ -91,4 +94,7 @@ def table(run: RunFolder) -> str:
     if damaged := summary.get("damaged"):
         lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))
-    return "\n".join([*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"])
+    look = f"open {run.explorer} in a browser: whom each region reads"
+    return "\n".join(
+        [*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}", look]
+    )

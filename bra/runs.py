@@ -3,9 +3,11 @@
 config.json              the resolved settings
 data.json                the classes, in the order of the model's outputs, and the numbers of images
 metrics.jsonl            one JSON object a line, in the order of the steps
+routing.jsonl            for boards: how the routing formed, a line a page of the diary
 checkpoint.safetensors   weights, optimiser, moving average of the last save: where `resume` goes on
 best.safetensors         the weights that were evaluated best so far
 model.safetensors        the weights at the end
+explorer.html            the first held-out image, and whom each of its regions reads
 tensorboard/             the metrics again, if they were asked for
 summary.json             results, hardware and versions at the end
 """
@@ -36,12 +38,12 @@ class RunFolder:
 
     def __init__(self, path: Path, config: dict, resume: bool, writer: bool = True):
         self.path, self.writer, self.board = path, writer, None
-        self.metrics = path / "metrics.jsonl"
+        self.metrics, self.routing = path / "metrics.jsonl", path / "routing.jsonl"
         self.data = path / "data.json"
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
         self.weights = path / "model.safetensors"
-        self.summary = path / "summary.json"
+        self.summary, self.explorer = path / "summary.json", path / "explorer.html"
         self.settings = path / "config.json"
         self.config = config = json.loads(json.dumps(config))
         if not writer:
@@ -86,11 +88,15 @@ class RunFolder:
         """Add one line to metrics.jsonl, and to TensorBoard's file if it is open."""
         if not self.writer:
             return
-        with telling(self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(values) + "\n")
+        add_line(self.metrics, values)
         if self.board:
             for name, value in scalars(values):
                 self.board.add_scalar(name, value, values["step"])
+
+    def note_routing(self, page: dict) -> None:
+        """Add one page of the diary to routing.jsonl."""
+        if self.writer:
+            add_line(self.routing, page)
 
     def open_tensorboard(self, first: int) -> None:
         """Write what is logged from now on, after step `first`, for TensorBoard too."""
@@ -98,15 +104,8 @@ class RunFolder:
             self.board = require_tensorboard()(self.path / "tensorboard", purge_step=first + 1)
 
     def read_metrics(self) -> list[dict]:
-        """All lines of metrics.jsonl; a last line that a crash cut short is left out.
-
-        Raises ValueError for any other line that is not JSON.
-        """
-        lines = self.metrics.read_text().split("\n")[:-1] if self.metrics.exists() else []
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise ValueError(f"{self.metrics} has a line that is not JSON: {error}") from error
+        """All lines of metrics.jsonl. Raises ValueError as `read_lines` does."""
+        return read_lines(self.metrics)
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor], processes: int = 1) -> None:
         """All that training needs to go on after `step` steps, in one file."""
@@ -133,10 +132,11 @@ class RunFolder:
         return tensors, metadata
 
     def rewind(self, step: int) -> None:
-        """Drop the metrics after `step`."""
-        if self.writer:
-            kept = [line for line in self.read_metrics() if line["step"] <= step]
-            write_atomically(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        """Drop the metrics and the pages of the diary after `step`."""
+        for path in (self.metrics, self.routing) if self.writer else ():
+            if path.exists():
+                kept = [line for line in read_lines(path) if line["step"] <= step]
+                write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def keep_best(self, step: int, accuracy: float, model: nn.Module) -> None:
         """Keep the weights if no better ones have been kept."""
@@ -212,6 +212,24 @@ def telling(path: Path) -> Iterator[None]:
         if error.filename is None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def add_line(path: Path, values: dict) -> None:
+    """Add one JSON object to a file of such lines."""
+    with telling(path), path.open("a") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def read_lines(path: Path) -> list[dict]:
+    """All lines of such a file, none if it is missing; a last line that a crash cut short is left out.
+
+    Raises ValueError for any other line that is not JSON.
+    """
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise ValueError(f"{path} has a line that is not JSON: {error}") from error
 
 
 def read_json(path: Path) -> dict:

@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from bra.augment import Preparation
 from bra.biformer import BiFormer
 from bra.build import build_model, load_model
-from bra.data import DamagedImage, DataSet, derive_seed, open_data
+from bra.data import DamagedImage, DataSet, RecallBoards, derive_seed, open_data
+from bra.diary import Diary, steps_to_note
 from bra.engine import Learner, learning_rate
 from bra.evaluation import evaluate
 from bra.parallel import open_accelerator, pick_device, stop_request
@@ -26,6 +27,8 @@ from bra.recipes import RECIPES, TrainConfig
 from bra.report import best_block, finish, table
 from bra.runs import RunFolder, read_json, require_tensorboard
 from bra.weights import load_weights
+
+DIARY_BOARDS = 256  # held-out boards on which the diary measures hit rates; of the first it keeps the routes
 
 
 @dataclass
@@ -167,14 +170,25 @@ def save(training: Training, step: int) -> None:
     training.run.save_checkpoint(step, learner.tensors(), learner.shard.of)
 
 
-def complete(training: Training, watch: Watch = look_away) -> RunFolder:
-    """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before."""
+def complete(training: Training, watch: Watch | None = None) -> RunFolder:
+    """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before.
+
+    watch: as for `fit`; None: a diary that the run keeps, if its data are boards.
+    """
     if not training.run.summary.exists():
-        fit(training, watch)
+        fit(training, watch or keep_diary(training))
         if training.run.writer:
             finish(training.run, training.learner.evaluated, training.data)
         training.learner.accelerator.wait_for_everyone()
     return training.run
+
+
+def keep_diary(training: Training) -> Watch:
+    """A diary about the first held-out boards, written into the run folder; where there are none, `look_away`."""
+    if not isinstance(training.data, RecallBoards):
+        return look_away
+    boards = next(training.data.held_out(DIARY_BOARDS))
+    return Diary(boards, steps_to_note(training.config.steps), keep=training.run.note_routing)
 
 
 def train(config: TrainConfig) -> RunFolder:

@@ -18,6 +18,8 @@ from bra.layer import BiLevelRoutingAttention, BRA2d
 from bra.patterns import Grid
 from bra.topk import Routes
 
+MOST_WEIGHTS = 16_000_000  # numbers: the token weights of one look take no more memory than this many
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -27,7 +29,7 @@ class View:
     index: (r k), the regions that each region reads, best first. affinity: (r r), how much each wants to read each;
     -inf for regions that are all padding.
     weights: (r t m n), what share each of the n = k t gathered tokens has in the output of token t of region r, for
-    each head m; None if they were not asked for.
+    each head m; None if they were not asked for, or are too many.
     Raises ValueError for tables that do not fit the grid, affinities that are NaN or inf, or weights of another shape.
     """
 
@@ -95,7 +97,7 @@ class View:
         Each head's sum to 1: the union of the routed regions shares one softmax. Raises ValueError without weights.
         """
         if self.weights is None:
-            raise ValueError(f"weights of {self.name} must be there, but were not asked for: look(..., tokens=True)")
+            raise ValueError(f"weights of {self.name} must be there, but were not asked for, or are too many: see look")
         region, place = self.locate(row, column)
         read = rearrange(self.weights[region, place], "m (k t) -> m k t", t=self.cell[0] * self.cell[1])
         laid = read.new_zeros(len(read), len(self.index), read.shape[2])
@@ -112,7 +114,8 @@ def look(
 
     The model is run once, in evaluation; its modes are then as before. A layer that runs again is there again, as
     "name, run 2". A `torch.compile`d model runs past the hooks: pass the model itself.
-    layers: names of the layers that are wanted; None: all. tokens: whether the weights of the tokens are.
+    layers: names of the layers that are wanted; None: all. tokens: whether the weights of the tokens are. A layer whose
+    weights would bring them to more than MOST_WEIGHTS numbers in all has none.
     Raises ValueError for more than one image, a layer that is not there, a model in which no BRA layer ran, and what
     `View` raises.
     """
@@ -157,7 +160,9 @@ def watch(layers: dict[str, BiLevelRoutingAttention], tokens: bool) -> Iterator[
         routes = Routes(*(table[0].detach().cpu() for table in seen.pop("routes")))
         qkv, real = seen.pop("qkv"), layer.cut(x)[1]
         weights = None
-        if tokens:
+        spent = sum(view.weights.numel() for view in views if view.weights is not None)
+        wanted = qkv.shape[1] * qkv.shape[2] ** 2 * layer.heads * routes.index.shape[1]
+        if tokens and spent + wanted <= MOST_WEIGHTS:
             q, k, _ = qkv[0].detach().cpu().to(routes.affinity.dtype).chunk(3, dim=-1)
             real = None if real is None else real.cpu()
             weights = token_weights(q, k, routes.index, layer.heads, layer.scale, real)

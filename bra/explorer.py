@@ -1,0 +1,176 @@
+"""Step 12. What has it learnt to look at: an image, and whom each of its regions reads.
+
+`python -m bra.explorer --help` writes the explorer of a run, or of a photograph, as one HTML file.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anywidget
+import traitlets
+import tyro
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bra.page import FRONT_END, fragment, pack, page, start
+from bra.portrait import Portrait, of_photograph, of_run
+from bra.runs import write_atomically
+from bra.views import View, look
+
+
+class Explorer(anywidget.AnyWidget):
+    """An image under its region grid, to explore: whom each region reads, who reads it, where its tokens look.
+
+    In JupyterLab, Colab and VS Code it is a widget; where no kernel runs (a stored notebook, the book, `save_html`)
+    the same front end shows the same. `query`, `block`, `token` and `step` follow the reader's choice and may be set:
+    the region; which of the views; a token, counted row by row on the map, or None; a training step of the history.
+
+    image: (c h w), 1 or 3 channels, -1 black to 1 bright: what is shown. views: what the layers did with it (`look`).
+    title: a line above. step: how many training steps the views have behind them.
+    history: earlier steps, as the pages of a `Diary`: step, index and affinity of every layer.
+    truth: (region that asks, region that it should read), where the right answer is known.
+    columns: more columns for the table of layers, each a value a layer.
+    Raises ValueError for what does not fit together; TraitError for a choice out of range.
+    """
+
+    _esm = FRONT_END
+    payload = traitlets.Dict().tag(sync=True)
+    query = traitlets.Int(0).tag(sync=True)
+    block = traitlets.Int(0).tag(sync=True)
+    token = traitlets.Int(None, allow_none=True).tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        image: Float[Tensor, "c h w"],
+        views: Sequence[View],
+        *,
+        title: str = "",
+        history: Sequence[Mapping] = (),
+        step: int = 0,
+        truth: tuple[int, int] | None = None,
+        columns: Mapping[str, Sequence[float | str]] | None = None,
+        **choice: int,
+    ):
+        payload = pack(views, image, title=title, history=history, step=step, truth=truth, columns=columns)
+        self.views = list(views)
+        super().__init__(payload=payload, **(start(payload) | choice))
+
+    @classmethod
+    def from_model(
+        cls,
+        model: nn.Module,
+        image: Float[Tensor, "*b c h w"],
+        *,
+        shown: Float[Tensor, "c h w"] | None = None,
+        layers: Sequence[str] | None = None,
+        **rest,
+    ) -> "Explorer":
+        """The explorer of any model with BRA layers, found by walking its modules, and one image that it is given.
+
+        shown: what to show of the image, -1 black to 1 bright; None: the image itself. layers: names of the layers that
+        are wanted; None: all. rest: as for `Explorer`. Raises ValueError as `look` and `Explorer` do.
+        """
+        if shown is None:
+            shown = image if image.ndim == 3 else image[0]
+        return cls(shown, look(model, image, layers), **rest)
+
+    @classmethod
+    def of(cls, portrait: Portrait) -> "Explorer":
+        """The explorer of what `bra.portrait` has found."""
+        return cls(portrait.image, portrait.views, **portrait.about, block=portrait.block)
+
+    def save_html(self, path: Path | str) -> Path:
+        """Write one HTML file that needs neither network nor kernel, and shows what is chosen now."""
+        write_atomically(Path(path), page(self.payload, self.choice()))
+        return Path(path)
+
+    def choice(self) -> dict[str, int | None]:
+        """What is chosen now."""
+        return {"query": self.query, "block": self.block, "token": self.token, "step": self.step}
+
+    @traitlets.validate("query", "block", "token", "step")
+    def check(self, proposal: dict) -> int | None:
+        """Refuse what is not there."""
+        name, value = proposal["trait"].name, proposal["value"]
+        if name == "step" and value not in self.payload["steps"]:
+            raise traitlets.TraitError(f"step must be among {self.payload['steps']}, but is {value}")
+        view = self.views[self.block if name != "block" else 0]
+        most = {
+            "query": view.grid[0] * view.grid[1],
+            "block": len(self.views),
+            "token": view.size[0] * view.size[1],
+        }.get(name)
+        if most is not None and value is not None and not 0 <= value < most:
+            raise traitlets.TraitError(f"{name} must be between 0 and {most - 1}, but is {value}")
+        return value
+
+    @traitlets.observe("block", "token")
+    def keep_together(self, change: dict) -> None:
+        """A token lies in its region; what another layer's map does not have is left."""
+        view, token = self.views[self.block], self.token
+        if token is not None and token >= view.size[0] * view.size[1]:
+            self.token = token = None
+        if token is not None:
+            self.query = view.locate(*divmod(token, view.size[1]))[0]
+        elif self.query >= view.grid[0] * view.grid[1]:
+            self.query = 0
+
+    def _repr_mimebundle_(self, **kwargs):
+        """For Jupyter: the widget, and the same front end as HTML for all places where no kernel runs."""
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        return data | {"text/html": fragment(self.payload, self.choice()), "text/plain": repr(self)}, metadata
+
+    def __repr__(self):
+        view = self.views[self.block]
+        reads = ", ".join(map(str, view.index[self.query].tolist()))
+        title = self.payload["title"] or "an image"
+        return f"Explorer of {title}: {len(self.views)} layers; in {view.label}, region {self.query} reads {reads}."
+
+
+@dataclass(frozen=True)
+class Request:
+    """Write an HTML file that shows whom each region of an image reads: of a run, or of a photograph."""
+
+    run: Path | None = None
+    """The run folder, for its model and a held-out image."""
+    image: Path | None = None
+    """A photograph instead of a held-out image; without a run, for a BiFormer with or without published weights."""
+    number: int = 0
+    """Which held-out image of the run. The first one has the history of the training."""
+    model: Literal["nano", "tiny", "small", "base"] = "tiny"
+    """Without a run: which BiFormer."""
+    weights: Path | None = None
+    """Without a run: a published checkpoint; None: random weights."""
+    size: int = 224
+    """Without a run: side that the photograph is scaled to, in pixels."""
+    out: Path = Path("explorer.html")
+    """The file to write."""
+
+
+def write(request: Request) -> Path:
+    """Write the file that is asked for. Raises ValueError, FileNotFoundError, and what `bra.portrait` raises."""
+    if request.run is not None:
+        portrait = of_run(request.run, request.number, request.image)
+    elif request.image is not None:
+        portrait = of_photograph(request.image, request.model, request.weights, request.size)
+    else:
+        raise ValueError("run or image must be given: --run FOLDER, --image FILE, or both")
+    write_atomically(request.out, portrait.html())
+    return request.out
+
+
+def main() -> None:
+    """The command line: what the user can mend is said in one line."""
+    try:
+        path = write(tyro.cli(Request, prog="python -m bra.explorer"))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+
+
+if __name__ == "__main__":
+    main()

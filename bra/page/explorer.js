@@ -1,0 +1,574 @@
+// The explorer's front end: whom each region of an image reads, who reads it, and where its tokens look.
+//
+// One ES module without dependencies. In a notebook anywidget calls `render` with a model that talks to Python; in a
+// page `mount` calls it with a model that remembers. Both hold `payload` (bra/page/payload.py) and query, block, token, step.
+
+// ---- the payload: packed numbers become tables, when they are first needed ----
+
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const pairs = (text) => new Uint16Array(bytes(text).buffer);
+const PADDING = 65535;
+
+class Layer {
+  constructor(packed) {
+    Object.assign(this, packed);
+    [this.rows, this.columns] = packed.grid;
+    [this.h, this.w] = packed.size;
+    this.regions = this.rows * this.columns;
+    this.down = Math.ceil(this.h / this.rows); // tokens of a region; the map is padded below and at the right
+    this.across = Math.ceil(this.w / this.columns);
+    this.tables = new Map();
+  }
+
+  table(step) {
+    if (!this.tables.has(step)) {
+      const { k, index, affinity, low, high } = this.routes[step];
+      const levels = pairs(affinity);
+      const value = (code) => (code === PADDING ? -Infinity : low + ((high - low) * code) / (PADDING - 1));
+      this.tables.set(step, { k, index: pairs(index), levels, value, low, high });
+    }
+    return this.tables.get(step);
+  }
+
+  reads(step, region) {
+    const { k, index } = this.table(step);
+    return [...index.subarray(region * k, (region + 1) * k)];
+  }
+
+  readers(step, region) {
+    const { k, index } = this.table(step);
+    const found = [];
+    for (let i = 0; i < this.regions; i++) {
+      const rank = index.subarray(i * k, (i + 1) * k).indexOf(region);
+      if (rank >= 0) found.push({ region: i, rank: rank + 1 });
+    }
+    return found;
+  }
+
+  affinity(step, from, to) {
+    const { levels, value } = this.table(step);
+    return value(levels[from * this.regions + to]);
+  }
+
+  place(region) {
+    return [Math.floor(region / this.columns), region % this.columns];
+  }
+
+  box(region) { // in tokens, cut off where the map ends
+    const [row, column] = this.place(region);
+    const x = Math.min(column * this.across, this.w), y = Math.min(row * this.down, this.h);
+    return { x, y, width: Math.min(this.across, this.w - x), height: Math.min(this.down, this.h - y) };
+  }
+
+  isReal(region) {
+    const { width, height } = this.box(region);
+    return width > 0 && height > 0;
+  }
+
+  regionAt(y, x) {
+    return Math.floor(y / this.down) * this.columns + Math.floor(x / this.across);
+  }
+
+  middle(region) { // a token
+    const { x, y, width, height } = this.box(region);
+    return (y + Math.floor(height / 2)) * this.w + x + Math.floor(width / 2);
+  }
+
+  // The weights of one token on the map: of one head, or the mean of all (head -1).
+  attention(step, token, head) {
+    this.codes ??= this.unpack();
+    const [y, x] = [Math.floor(token / this.w), token % this.w];
+    const region = this.regionAt(y, x), k = this.routes[step].k;
+    const tokens = this.down * this.across, n = k * tokens;
+    const place = (y % this.down) * this.across + (x % this.across);
+    const map = new Float32Array(this.h * this.w), read = this.reads(step, region);
+    const heads = head < 0 ? [...Array(this.heads).keys()] : [head];
+    for (const m of heads) {
+      const start = ((region * tokens + place) * this.heads + m) * n;
+      let sum = 0;
+      for (let i = 0; i < n; i++) sum += this.codes[start + i] ** 2;
+      for (let i = 0; i < n && sum; i++) {
+        const [row, column] = this.place(read[Math.floor(i / tokens)]), t = i % tokens;
+        const ty = row * this.down + Math.floor(t / this.across), tx = column * this.across + (t % this.across);
+        if (ty < this.h && tx < this.w) map[ty * this.w + tx] += this.codes[start + i] ** 2 / sum / heads.length;
+      }
+    }
+    return map;
+  }
+
+  unpack() { // the codes are square roots, each row relative to its largest
+    const packed = bytes(this.weights);
+    if (this.levels === 255) return packed;
+    const codes = new Uint8Array(2 * packed.length);
+    packed.forEach((byte, i) => { codes[2 * i] = byte >> 4; codes[2 * i + 1] = byte & 15; });
+    return codes;
+  }
+}
+
+// ---- small tools ----
+
+// Cividis: even steps of lightness, for greyscale and every kind of colour vision.
+const HEAT = [[0, 34, 78], [26, 56, 111], [67, 78, 108], [97, 101, 111], [125, 124, 120], [155, 148, 118],
+  [188, 174, 108], [222, 201, 88], [254, 232, 56]];
+
+function heat(share) {
+  const at = Math.max(0, Math.min(1, share)) * (HEAT.length - 1), i = Math.min(Math.floor(at), HEAT.length - 2);
+  return HEAT[i].map((from, c) => from + (HEAT[i + 1][c] - from) * (at - i));
+}
+
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "rect", "path", "text", "g"].includes(tag);
+  const element = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children.map((child) => (typeof child === "number" ? String(child) : child))); // text, never HTML
+  return element;
+}
+
+function paint(canvas, width, height, colour) { // colour(i) gives red, green, blue, opacity
+  [canvas.width, canvas.height] = [width, height];
+  const pixels = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) pixels.data.set(colour(i), 4 * i);
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+
+const number = (value) => (Number.isFinite(value) ? value.toPrecision(4) : "none (padding)");
+const ordinal = (n) => n + (["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th");
+const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+// ---- the explorer ----
+
+function render({ model, el }) {
+  const payload = model.get("payload");
+  const layers = payload.layers.map((packed) => new Layer(packed));
+  const last = payload.steps.length - 1;
+  const state = { show: "reads", head: -1, over: null };
+  let matrixShown = "";
+
+  // What Python may change, too, is kept by the model.
+  const shared = () => {
+    const block = clamp(model.get("block"), 0, layers.length - 1), layer = layers[block];
+    const step = Math.max(0, payload.steps.indexOf(model.get("step")));
+    const token = model.get("token");
+    const query = clamp(model.get("query"), 0, layer.regions - 1);
+    return { block, layer, step, query, token: token === null ? null : clamp(token, 0, layer.h * layer.w - 1) };
+  };
+  const share = (changes) => {
+    for (const [name, value] of Object.entries(changes)) model.set(name, value);
+    model.save_changes();
+    update();
+  };
+
+  const view = build(payload, layers, last);
+  const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
+  root.replaceChildren(make("style", {}, STYLE), view.section);
+  const pixels = bytes(payload.image.rgb);
+  paint(view.picture, payload.image.width, payload.image.height,
+    (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
+  view.stage.style.aspectRatio = `${payload.image.width} / ${payload.image.height}`;
+
+  // -- choosing --
+
+  const chooseRegion = (region) => {
+    const { layer, token } = shared();
+    if (!layer.isReal(region)) return;
+    share({ query: region, token: token === null ? null : layer.middle(region) });
+  };
+  const chooseToken = (y, x) => {
+    const { layer } = shared();
+    share({ query: layer.regionAt(y, x), token: y * layer.w + x });
+  };
+  const chooseBlock = (block) => { // stay where one looks, on a map of another size too
+    const { layer: from, query, token } = shared(), to = layers[block];
+    const at = token ?? from.middle(query);
+    const y = Math.floor(((Math.floor(at / from.w) + 0.5) / from.h) * to.h);
+    const x = Math.floor((((at % from.w) + 0.5) / from.w) * to.w);
+    const same = from.rows === to.rows && from.columns === to.columns && token === null;
+    share({ block, query: same ? query : to.regionAt(y, x), token: token === null ? null : y * to.w + x });
+  };
+  const choose = (y, x) => (shared().token === null ? chooseRegion(shared().layer.regionAt(y, x)) : chooseToken(y, x));
+  const point = (over) => {
+    if (JSON.stringify(over) !== JSON.stringify(state.over)) { state.over = over; update(); }
+  };
+
+  view.block.addEventListener("change", () => chooseBlock(Number(view.block.value)));
+  view.step.addEventListener("input", () => share({ step: payload.steps[view.step.value] }));
+  view.head.addEventListener("change", () => { state.head = Number(view.head.value); update(); });
+  for (const choice of view.shows) {
+    choice.addEventListener("change", () => {
+      const { layer, query } = shared();
+      state.show = choice.value === "tokens" ? "reads" : choice.value;
+      share({ token: choice.value === "tokens" ? layer.middle(query) : null });
+    });
+  }
+  view.buttons.forEach((button, block) => button.addEventListener("click", () => chooseBlock(block)));
+
+  // -- the image: mouse, touch, arrow keys --
+
+  const tokenUnder = (event) => {
+    const { layer } = shared(), box = view.stage.getBoundingClientRect();
+    return [clamp(Math.floor(((event.clientY - box.top) / box.height) * layer.h), 0, layer.h - 1),
+      clamp(Math.floor(((event.clientX - box.left) / box.width) * layer.w), 0, layer.w - 1)];
+  };
+  view.stage.addEventListener("click", (event) => choose(...tokenUnder(event)));
+  view.stage.addEventListener("pointermove", (event) => {
+    const [y, x] = tokenUnder(event), { layer, query } = shared();
+    if (event.pointerType === "mouse" && event.buttons & 1) choose(y, x);
+    else point({ from: query, to: layer.regionAt(y, x) });
+  });
+  view.stage.addEventListener("keydown", (event) => {
+    const move = ARROWS[event.key];
+    if (!move) return;
+    event.preventDefault();
+    event.stopPropagation(); // or a notebook would go to the next cell
+    const { layer, query, token } = shared();
+    if (token !== null) {
+      chooseToken(clamp(Math.floor(token / layer.w) + move[0], 0, layer.h - 1), clamp((token % layer.w) + move[1], 0, layer.w - 1));
+    } else {
+      const [row, column] = layer.place(query);
+      chooseRegion(clamp(row + move[0], 0, layer.rows - 1) * layer.columns + clamp(column + move[1], 0, layer.columns - 1));
+    }
+  });
+
+  // -- the affinity row and the matrix: pointing shows a pair, choosing makes its reader the query --
+
+  const listen = (element, pairUnder, start, moveBy) => {
+    element.addEventListener("pointermove", (event) => point(pairUnder(event)));
+    element.addEventListener("click", (event) => {
+      const pair = pairUnder(event);
+      point(pair);
+      chooseRegion(element === view.row ? pair.to : pair.from);
+    });
+    element.addEventListener("keydown", (event) => {
+      const { layer, query } = shared(), from = state.over ?? { from: query, to: query };
+      if (event.key === "Enter" || event.key === " ") chooseRegion(element === view.row ? from.to : from.from);
+      else if (ARROWS[event.key]) point(moveBy(from, ARROWS[event.key], layer, query));
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  };
+  const along = (event, element, count, vertical = false) => {
+    const box = element.getBoundingClientRect();
+    const share = vertical ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width;
+    return clamp(Math.floor(share * count), 0, count - 1);
+  };
+  listen(view.row,
+    (event) => ({ from: shared().query, to: along(event, view.bars, shared().layer.regions) }), null,
+    (over, [down, right], layer, query) => ({ from: query, to: clamp(over.to + right + down, 0, layer.regions - 1) }));
+  listen(view.matrix,
+    (event) => ({ from: along(event, view.matrix, shared().layer.regions, true), to: along(event, view.matrix, shared().layer.regions) }),
+    null,
+    (over, [down, right], layer) => ({ from: clamp(over.from + down, 0, layer.regions - 1), to: clamp(over.to + right, 0, layer.regions - 1) }));
+  for (const element of [view.stage, view.row, view.matrix]) {
+    element.addEventListener("pointerleave", () => point(null));
+    element.addEventListener("blur", () => point(null));
+  }
+
+  // -- drawing --
+
+  const mark = (region, kind, label = "") => {
+    const { layer } = shared(), { x, y, width, height } = layer.box(region);
+    if (!(width > 0 && height > 0)) return [];
+    const unit = Math.min(layer.down, layer.across), inset = kind === "reads" || kind === "reader" ? 0.06 * unit : 0.02 * unit;
+    const frame = { x: x + inset, y: y + inset, width: Math.max(0, width - 2 * inset), height: Math.max(0, height - 2 * inset) };
+    const parts = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
+    if (label !== "") {
+      const size = Math.min(0.34 * Math.min(width, height), 0.055 * layer.w);
+      const corner = { x: x + 1.6 * inset, y: y + height - 1.6 * inset - 1.15 * size };
+      parts.push(make("rect", { class: `badge ${kind}`, ...corner, width: size * (0.5 + 0.6 * String(label).length), height: 1.15 * size }),
+        make("text", { class: "rank", x: corner.x + 0.25 * size, y: corner.y + 0.93 * size, "font-size": size }, label));
+    }
+    return parts;
+  };
+
+  const drawStage = ({ layer, step, query, token }) => {
+    const routed = layer.reads(step, query), readers = layer.readers(step, query);
+    view.overlay.setAttribute("viewBox", `0 0 ${layer.w} ${layer.h}`);
+    view.overlay.replaceChildren();
+    let lines = "";
+    for (let row = 1; row < layer.rows && row * layer.down < layer.h; row++) lines += `M0 ${row * layer.down}H${layer.w}`;
+    for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) lines += `M${column * layer.across} 0V${layer.h}`;
+    const marks = [make("path", { class: "lines", d: lines })];
+    for (let region = 0; region < layer.regions && layer.regions <= 64; region++) { // more would be too small to read
+      const { x, y, width, height } = layer.box(region), size = Math.min(0.17 * Math.min(layer.down, layer.across), 0.03 * layer.w);
+      if (width > 0 && height > 0) marks.push(make("text", { class: "name", x: x + 0.5 * size, y: y + 1.3 * size, "font-size": size }, region));
+    }
+    const [asked, answer] = payload.truth ?? [];
+    const known = payload.truth && asked < layer.regions && answer < layer.regions;
+    if (state.show === "readers" && token === null) for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
+    else routed.forEach((region, i) => marks.push(...mark(region, "reads", i + 1)));
+    if (known && (query === asked || query === answer)) marks.push(...mark(query === asked ? answer : asked, "should"));
+    marks.push(...mark(query, "asks"));
+    if (token !== null) {
+      const spot = { x: token % layer.w, y: Math.floor(token / layer.w), width: 1, height: 1 };
+      marks.push(make("rect", { class: "rim", ...spot }), make("rect", { class: "token", ...spot }));
+    }
+    if (state.over) for (const region of new Set([state.over.from, state.over.to])) if (region !== query) marks.push(...mark(region, "over"));
+    view.overlay.append(...marks);
+
+    const lit = new Set(state.show === "readers" && token === null ? readers.map(({ region }) => region) : routed).add(query);
+    const attention = token === null || step !== last || !layer.heads ? null : layer.attention(step, token, state.head);
+    const largest = attention?.reduce((a, b) => Math.max(a, b), 0);
+    paint(view.cover, layer.w, layer.h, (i) => {
+      const dark = lit.has(layer.regionAt(Math.floor(i / layer.w), i % layer.w)) ? 0 : 110;
+      if (!attention || !attention[i]) return [0, 0, 0, dark];
+      const strength = largest ? attention[i] / largest : 0;
+      return [...heat(strength), 90 + 130 * strength];
+    });
+    return { routed, readers, attention };
+  };
+
+  const drawRow = ({ layer, step, query }, routed) => {
+    const { low, high } = layer.table(step), width = 320 / layer.regions;
+    let rest = "", chosen = "", ranks = [];
+    for (let j = 0; j < layer.regions; j++) {
+      const value = layer.affinity(step, query, j);
+      const height = Number.isFinite(value) ? 2 + (high > low ? (68 * (value - low)) / (high - low) : 68) : 0;
+      const bar = `M${j * width} 90v${-height}h${0.86 * width}v${height}z`;
+      const rank = routed.indexOf(j) + 1;
+      if (!rank) { rest += bar; continue; }
+      chosen += bar;
+      const x = (j + 0.43) * width, y = 86 - height;
+      if (layer.regions <= 64) ranks.push(make("text", { x, y, class: "tick", "font-size": Math.min(11, Math.max(6, 1.1 * width)) }, rank));
+      else ranks.push(make("path", { class: "chosen", d: `M${x} ${y + 2}l-2.5 -5h5z` }));
+    }
+    const over = state.over?.from === query ? [make("rect", { class: "over", x: state.over.to * width, y: 0.5, width, height: 89 })] : [];
+    view.bars.replaceChildren(make("path", { class: "rest", d: rest }), make("path", { class: "chosen", d: chosen }), ...ranks, ...over);
+  };
+
+  const drawMatrix = ({ block, layer, step, query }) => {
+    const { levels, k, index } = layer.table(step), r = layer.regions;
+    view.links.setAttribute("viewBox", `0 0 ${r} ${r}`);
+    if (matrixShown !== `${block} ${step}`) { // it changes with the block and the step only
+      matrixShown = `${block} ${step}`;
+      paint(view.cells, r, r, (i) => (levels[i] === PADDING ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
+      let dots = "";
+      for (let i = 0; i < r && r * k <= 2500; i++) for (const j of index.subarray(i * k, (i + 1) * k)) dots += `M${j + 0.32} ${i + 0.32}h.36v.36h-.36z`;
+      view.dots = make("path", { class: "dots", d: dots });
+    }
+    const row = { x: 0, y: query, width: r, height: 1 };
+    const marks = [view.dots, make("rect", { class: "rim", ...row }), make("rect", { class: "asks", ...row })];
+    if (r * k > 2500) marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
+    if (state.over) {
+      const cell = { x: state.over.to, y: state.over.from, width: 1, height: 1 };
+      marks.push(make("path", { class: "over", d: `M${cell.x + 0.5} 0V${r}M0 ${cell.y + 0.5}H${r}` }), make("rect", { class: "over", ...cell }));
+    }
+    view.links.replaceChildren(...marks);
+  };
+
+  const where = (layer, region) => {
+    const [row, column] = layer.place(region);
+    return `region ${region} (row ${row}, column ${column})`;
+  };
+
+  const tellState = ({ layer, step, query, token }, { routed, readers, attention }) => {
+    const asking = where(layer, query);
+    let text = `${asking} reads ${routed.join(", ")}`;
+    if (state.show === "readers" && token === null) {
+      text = readers.length
+        ? `${asking} is read by ${plural(readers.length, "region")}: ${readers.map(({ region, rank }) => `${region} (${ordinal(rank)} choice)`).join(", ")}`
+        : `${asking} is read by nobody`;
+    }
+    if (token !== null) {
+      const at = `token (row ${Math.floor(token / layer.w)}, column ${token % layer.w}) of ${asking}`;
+      if (attention) {
+        const best = attention.reduce((a, value, i) => (value > attention[a] ? i : a), 0);
+        const head = state.head < 0 ? "on average over its heads" : `in head ${state.head}`;
+        const percent = `${layer.levels === 255 ? "" : "about "}${(100 * attention[best]).toFixed(0)}%`;
+        const n = layer.table(step).k * layer.down * layer.across;
+        text = `${at} reads most, ${head}, of the token (row ${Math.floor(best / layer.w)}, column ${best % layer.w}) of region `
+          + `${layer.regionAt(Math.floor(best / layer.w), best % layer.w)}: ${percent} of its attention, where an even share is ${(100 / n).toFixed(n < 100 ? 1 : 2)}%`;
+      } else if (step !== last) text = `${at}: token weights are stored for the last step only, ${payload.steps[last]}`;
+      else text = `${at}: the token weights of this layer were not asked for, or are too many to store`;
+    }
+    if (payload.truth && query === payload.truth[0] && payload.truth[1] < layer.regions) {
+      const rank = routed.indexOf(payload.truth[1]) + 1;
+      text += `. It should read ${payload.truth[1]}: ${rank ? `a hit, its ${ordinal(rank)} choice` : "a miss"}`;
+    }
+    const step_ = last ? `, step ${payload.steps[step]}` : "";
+    const sentence = `${layer.label}${step_}: ${text}.`;
+    if (view.status.textContent !== sentence) view.status.textContent = sentence;
+    const { over } = state;
+    view.pointer.textContent = over === null || over.from >= layer.regions || over.to >= layer.regions ? ""
+      : `Affinity of region ${over.from} to region ${over.to}: ${number(layer.affinity(step, over.from, over.to))}`
+        + (layer.reads(step, over.from).includes(over.to) ? `, its ${ordinal(layer.reads(step, over.from).indexOf(over.to) + 1)} choice.` : ", not read.");
+  };
+
+  const tellBlocks = ({ block, step }) => {
+    view.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === block)));
+    if (!payload.truth) return;
+    const [asked, answer] = payload.truth;
+    layers.forEach((layer, i) => {
+      const hit = (from, to) => {
+        if (Math.max(from, to) >= layer.regions) return "another grid";
+        const rank = layer.reads(step, from).indexOf(to) + 1;
+        return rank ? `hit (${ordinal(rank)} choice)` : "miss";
+      };
+      view.hits[i][0].textContent = hit(asked, answer);
+      view.hits[i][1].textContent = hit(answer, asked);
+    });
+  };
+
+  const update = () => {
+    const now = shared(), show = now.token !== null ? "tokens" : state.show;
+    if (now.token !== null) now.query = now.layer.regionAt(Math.floor(now.token / now.layer.w), now.token % now.layer.w);
+    view.block.value = now.block;
+    view.step.value = now.step;
+    view.stepNow.textContent = payload.steps[now.step];
+    for (const choice of view.shows) choice.checked = choice.value === show;
+    view.headLabel.hidden = show !== "tokens" || !now.layer.heads;
+    if (view.head.options.length !== now.layer.heads + 1) {
+      view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...Array.from({ length: now.layer.heads }, (_, m) => make("option", { value: m }, m)));
+      state.head = Math.min(state.head, now.layer.heads - 1);
+      view.head.value = state.head;
+    }
+    view.stage.setAttribute("aria-label", show === "tokens" ? "The image. Arrow keys choose a token." : "The image. Arrow keys choose a region.");
+    const drawn = drawStage(now);
+    drawRow(now, drawn.routed);
+    drawMatrix(now);
+    tellState(now, drawn);
+    tellBlocks(now);
+  };
+
+  // Text is dark on light or light on dark, as the page has it; controls must follow.
+  const follow = () => {
+    const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
+    view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
+  };
+  const theme = new MutationObserver(follow), prefers = matchMedia("(prefers-color-scheme: dark)");
+  for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
+  prefers.addEventListener("change", follow);
+  follow();
+
+  const names = ["query", "block", "token", "step"].map((name) => `change:${name}`);
+  for (const name of names) model.on(name, update);
+  update();
+  return () => {
+    for (const name of names) model.off(name, update);
+    theme.disconnect();
+    prefers.removeEventListener("change", follow);
+  };
+}
+
+// ---- the elements, once ----
+
+function build(payload, layers, last) {
+  const view = {};
+  const keep = (name, element) => (view[name] = element);
+  const label = (text, control) => make("label", {}, `${text} `, control);
+  const choice = (value, text) => {
+    const radio = make("input", { type: "radio", name: "show", value });
+    (view.shows ??= []).push(radio);
+    return make("label", {}, radio, ` ${text}`);
+  };
+  const stages = new Map(); // blocks whose label begins with one stage stand together
+  layers.forEach((layer, i) => {
+    const stage = layer.label.match(/^(stage \d+), /)?.[1] ?? "";
+    stages.set(stage, [...(stages.get(stage) ?? []), make("option", { value: i }, layer.label)]);
+  });
+  const options = [...stages].flatMap(([stage, found]) => (stage ? [make("optgroup", { label: stage }, ...found)] : found));
+  const step = make("div", { class: "steps" }, label("Training step", keep("step", make("input", { type: "range", min: 0, max: last, value: last }))),
+    keep("stepNow", make("output", {}, payload.steps[last])));
+  step.hidden = last === 0;
+  const controls = make("div", { class: "controls" },
+    label("Block", keep("block", make("select", {}, ...options))),
+    make("div", { role: "radiogroup", "aria-label": "Show" }, "Show ", choice("reads", "whom it reads"), choice("readers", "who reads it"), choice("tokens", "one token's attention")),
+    keep("headLabel", label("Head", keep("head", make("select")))), step);
+
+  keep("stage", make("div", { class: "stage", tabindex: 0, role: "application", "aria-roledescription": "image with regions" },
+    keep("picture", make("canvas")), keep("cover", make("canvas")), keep("overlay", make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" }))));
+  keep("row", make("div", { class: "row", tabindex: 0, role: "application", "aria-label": "Affinity row. Left and right point at a region, Enter chooses it." },
+    keep("bars", make("svg", { viewBox: "0 0 320 90", "aria-hidden": "true" }))));
+  keep("matrix", make("div", { class: "matrix", tabindex: 0, role: "application", "aria-label": "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader." },
+    keep("cells", make("canvas")), keep("links", make("svg", { "aria-hidden": "true" }))));
+  const key = (kind, text) => make("span", { class: "key" }, make("i", { class: kind }), ` ${text}`);
+  const figure = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, ...caption));
+  const truth = payload.truth ? [key("should", "the right answer")] : [];
+  const panels = make("div", { class: "panels" },
+    figure([key("asks", "chosen"), key("reads", "reads, by rank"), key("reader", "reads it, at which rank"), ...truth], view.stage),
+    make("div", {}, figure(["Affinity of the chosen region to every region, numbered row by row; those it reads by rank."], view.row),
+      figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read."], view.matrix)));
+
+  const names = Object.keys(payload.columns), hits = payload.truth ? ["right region read", "and the other way round"] : [];
+  const head = make("tr", {}, ...["block", "regions", "each reads", ...hits, ...names].map((name) => make("th", { scope: "col" }, name)));
+  view.buttons = layers.map((layer) => make("button", { type: "button" }, layer.label));
+  view.hits = layers.map(() => hits.map(() => make("td")));
+  const rows = layers.map((layer, i) => make("tr", {}, make("th", { scope: "row" }, view.buttons[i]),
+    make("td", {}, `${layer.rows} x ${layer.columns}`), make("td", {}, layer.routes[last].k), ...view.hits[i],
+    ...names.map((name) => make("td", {}, payload.columns[name][i]))));
+  const table = make("details", { open: "" }, make("summary", {}, "Every block"),
+    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Every block" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
+  const keys = make("details", {}, make("summary", {}, "Keys"), make("p", {}, "Tab goes from part to part. On the image, arrow keys choose a region, or a token. "
+    + "On the affinity row and matrix they point at a pair, and Enter chooses its reader (on the row: the region pointed at)."));
+  keep("section", make("section", { class: "explorer", "aria-label": payload.title || "Explorer" }, ...(payload.title ? [make("h3", {}, payload.title)] : []), controls,
+    keep("status", make("p", { class: "status", role: "status", "aria-live": "polite" })), panels,
+    keep("pointer", make("p", { class: "pointer", "aria-live": "polite" })), table, keys));
+  return view;
+}
+
+const STYLE = `
+.explorer { font: inherit; font-size: 0.95em; line-height: 1.4; color: inherit; }
+.explorer [hidden] { display: none; }
+h3 { font-size: 1.1em; margin: 0 0 0.5em; overflow-wrap: anywhere; }
+.controls { display: flex; flex-wrap: wrap; gap: 0.4em 1.2em; align-items: center; }
+[role="radiogroup"] { display: flex; flex-wrap: wrap; gap: 0 0.9em; }
+select, button { font: inherit; color: inherit; max-width: 100%; }
+.steps { display: flex; gap: 0.6em; align-items: center; }
+.steps output { min-width: 4ch; font-variant-numeric: tabular-nums; }
+.status { margin: 0.5em 0; min-height: 2.8em; font-weight: 600; }
+.status::first-letter { text-transform: uppercase; }
+.pointer { margin: 0.3em 0; min-height: 1.4em; }
+.panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); gap: 1em; align-items: start; }
+figure { margin: 0 0 0.8em; }
+figcaption { font-size: 0.85em; margin-top: 0.3em; }
+.stage, .matrix { position: relative; width: 100%; touch-action: manipulation; cursor: pointer; }
+.stage { max-width: 480px; }
+.matrix { max-width: 280px; aspect-ratio: 1; }
+.row { max-width: 480px; cursor: pointer; touch-action: manipulation; }
+.row svg { display: block; width: 100%; }
+.stage > *, .matrix > * { position: absolute; inset: 0; width: 100%; height: 100%; image-rendering: pixelated; }
+.stage svg, .matrix svg { overflow: visible; }
+:focus-visible { outline: 3px solid currentColor; outline-offset: 3px; }
+rect, path { vector-effect: non-scaling-stroke; fill: none; }
+.lines { stroke: #888; stroke-width: 1; stroke-opacity: 0.7; }
+.rim { stroke: #000; stroke-width: 5; }
+.asks { stroke: #fff; stroke-width: 2.5; stroke-dasharray: 2 3; }
+.reads { stroke: #56b4e9; stroke-width: 2.5; stroke-dasharray: 7 4; }
+.reader { stroke: #cc79a7; stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
+.should { stroke: #d55e00; stroke-width: 3; }
+.token { stroke: #fff; stroke-width: 2; }
+.over { stroke: #e69f00; stroke-width: 1.5; }
+.badge { stroke: #000; stroke-width: 1; stroke-dasharray: none; fill: #fff; }
+.rank { fill: #000; font-weight: 700; font-family: system-ui, sans-serif; }
+.name { fill: #fff; stroke: #000; stroke-width: 2.5; paint-order: stroke; vector-effect: non-scaling-stroke; font-family: system-ui, sans-serif; }
+.tick { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
+.rest { fill: currentColor; fill-opacity: 0.3; }
+.chosen { fill: currentColor; }
+.dots { fill: #fff; stroke: #000; stroke-width: 0.7; }
+.key { margin-right: 1em; white-space: nowrap; }
+.key i { display: inline-block; width: 1.3em; height: 0.9em; vertical-align: -0.1em; background: #555; border: 2.5px solid; }
+.key .asks { border-style: dotted; border-color: #fff; }
+.key .reads { border-style: dashed; border-color: #56b4e9; }
+.key .reader { border-style: double; border-color: #cc79a7; }
+.key .should { border-color: #d55e00; }
+.scroll { max-height: 16em; overflow: auto; }
+table { border-collapse: collapse; font-size: 0.9em; }
+th, td { padding: 0.15em 0.7em; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+tbody th { font-weight: normal; white-space: nowrap; }
+button[aria-pressed="true"] { font-weight: 700; text-decoration: underline; }
+summary { cursor: pointer; }
+`;
+
+// ---- where there is no Python: a model that remembers ----
+
+function mount(name, state) {
+  for (const el of document.querySelectorAll(`[data-explorer="${name}"]`)) {
+    if (el.shadowRoot) continue; // the same explorer may stand on a page twice
+    const kept = { ...state };
+    render({ model: { get: (key) => kept[key], set: (key, value) => { kept[key] = value; }, save_changes() {}, on() {}, off() {} }, el });
+  }
+}
+
+export default { render };
