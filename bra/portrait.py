@@ -89,7 +89,9 @@ def of_held_out(
         known["truth"] = (int(batch.query), int(batch.target))
     if rates:
         over = f"{data.held_out_count} boards"
-        shown = {f"right region read, {over}": rates, f"the other way round, {over}": held_out["reverse_hit_rate"]}
+        shown = {f"right region read, {over}": rates}
+        if "reverse_hit_rate" in held_out:
+            shown[f"the other way round, {over}"] = held_out["reverse_hit_rate"]
         known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
     title = f"{name}, held-out image {number}"
     portrait = of_pixels(model, batch.image[0], data, title, data.classes[int(batch.label)])
