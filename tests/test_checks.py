@@ -131,6 +131,27 @@ def by_stage(**mistake):
     return lambda x, weights, heads: last_stage(x, weights, heads, **mistake)
 
 
+def rolled_out(index, *, keeps=0.5, gives=None, reverse=False, swap=False, once=False, tables=None):
+    """Paths followed one by one: what region i holds of region j after the blocks."""
+    tables = index.tolist() if tables is None else tables(index.tolist())
+    gives = 0.5 / index.shape[2] if gives is None else gives
+    regions = range(index.shape[1])
+    held = [[float(i == j) for j in regions] for i in regions]
+    for table in reversed(tables) if reverse else tables:
+        before = held
+        held = [[keeps * x for x in row] for row in before]
+        for i, reads in enumerate(table):
+            for source in dict.fromkeys(reads) if once else reads:
+                into, out_of = (source, i) if swap else (i, source)
+                for j in regions:
+                    held[into][j] += gives * before[out_of][j]
+    return torch.tensor(held)
+
+
+def averaged(index):
+    return torch.stack([rolled_out(table[None]) for table in index]).mean(dim=0)
+
+
 RIGHT = {
     "patterns": windows,
     "partition": cut,
@@ -141,6 +162,7 @@ RIGHT = {
     "lce": depthwise,
     "layer": empty_file,
     "biformer": last_stage,
+    "explorer": rolled_out,
 }
 
 # --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
@@ -393,6 +415,15 @@ WRONG = [
     ("biformer", "q and k swapped", by_stage(parts="kqv"), "Queries and keys"),
     ("biformer", "k and v swapped", by_stage(parts="qvk"), "Keys and values"),
     ("biformer", "one head", lambda x, w, m: last_stage(x, w, 1), "one head"),
+    ("explorer", "last block first", lambda index: rolled_out(index, reverse=True), "wrong order"),
+    ("explorer", "transposed", lambda index: rolled_out(index, swap=True), "transposed"),
+    ("explorer", "no identity", lambda index: rolled_out(index, keeps=0.0, gives=1 / index.shape[2]), "identity is missing"),
+    ("explorer", "not halved", lambda index: rolled_out(index, keeps=1.0, gives=1 / index.shape[2]), "not halved"),
+    ("explorer", "no 1/k", lambda index: rolled_out(index, gives=0.5), "1/k is missing"),
+    ("explorer", "mean of blocks", averaged, "mean over the blocks"),
+    ("explorer", "first block only", lambda index: rolled_out(index[:1]), "after the first block"),
+    ("explorer", "last block only", lambda index: rolled_out(index[-1:]), "last block alone"),
+    ("explorer", "repeats count once", lambda index: rolled_out(index, once=True), "listed twice"),
 ]  # fmt: skip
 
 

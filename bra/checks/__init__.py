@@ -9,7 +9,20 @@ notebook; what may go wrong stands here, as mistakes and what to say about them.
 from bra.checks.empty_file import layer
 from bra.checks.judge import Verdict
 from bra.checks.last_stage import biformer
+from bra.checks.looking import explorer
 from bra.checks.regions import adjacency, partition, patterns, topk
 from bra.checks.tokens import attention, gather, lce
 
-__all__ = ["Verdict", "adjacency", "attention", "biformer", "gather", "layer", "lce", "partition", "patterns", "topk"]
+__all__ = [
+    "Verdict",
+    "adjacency",
+    "attention",
+    "biformer",
+    "explorer",
+    "gather",
+    "layer",
+    "lce",
+    "partition",
+    "patterns",
+    "topk",
+]
