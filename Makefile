@@ -29,6 +29,7 @@ notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'jupyter', 'cellView'}" notebooks/*.ipynb
+	$(BIN)/python .ci/drop_widget_views.py notebooks/*.ipynb
 
 lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir="$(CURDIR)" notebooks/00_patterns.ipynb

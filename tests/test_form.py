@@ -277,6 +277,11 @@ class TestNotebook:
         assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
         assert not any(o.output_type == "error" or o.get("name") == "stderr" for c in code for o in c.outputs)
 
+    def test_no_widget_without_its_kernel_hides_the_picture_beside_it(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), "run make notebooks"
+
     def test_every_output_is_compared_or_says_that_it_is_not(self, path):
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "code" and "nbval-ignore-output" not in cell.metadata.get("tags", []):
