@@ -113,8 +113,8 @@ def require_affinity(name: str, affinity: Float[Tensor, "*b r r"]) -> None:
     if wrong.any():
         first = tuple(wrong.nonzero()[0].tolist())
         raise ValueError(
-            f"affinity of {name or 'the layer'} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} entries "
-            f"are not: the first, of region {first[-2]} to region {first[-1]}, is {affinity[first].item()}"
+            f"affinity of {name or 'the layer'} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} "
+            f"entries are not: the first, of region {first[-2]} to region {first[-1]}, is {affinity[first].item()}"
         )
 
 
@@ -220,7 +220,7 @@ def token_weights(
     scale: float,
     real: Bool[Tensor, "r t"] | None = None,
 ) -> Float[Tensor, "r t m nt"]:
-    """softmax(scale Q (K^g)^T), which `attend` never stores: for each token and head its weights on the gathered tokens.
+    """softmax(scale Q (K^g)^T), which `attend` never stores: each token's and head's weights on the gathered tokens.
 
     real: which tokens are no padding; the others get 0. A token that reads no real one has only zeros.
     """
