@@ -92,7 +92,7 @@ class Sums:
         return self.total[key] / self.images[key] if key in self.images else math.nan
 
 
-def routing_statistics(model: nn.Module, batches: Iterable[Float[Tensor, "b c h w"]]) -> RoutingStatistics:
+def routing_statistics(model: nn.Module, batches: Iterable[Float[Tensor, "_ c _ _"]]) -> RoutingStatistics:
     """How every BRA layer in `model` routes over batches of images (b c h w), which lie on the model's device.
 
     The model runs in evaluation and without gradient; its modes are then as before. Images count alike, however they
