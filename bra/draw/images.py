@@ -61,7 +61,14 @@ def outline_box(
     axes.add_patch(Rectangle((x + inset, y + inset), width - 2 * inset, height - 2 * inset, fill=False, **style))
     if label:
         badge = {"boxstyle": "circle,pad=0.15", "facecolor": style["edgecolor"], "edgecolor": BLACK}
-        axes.text(x + inset + 0.4, y + height - 0.7, label, fontsize=fontsize, va="bottom", bbox=badge)
+        axes.text(
+            x + inset + min(0.4, width / 20),
+            y + height - min(0.7, height / 11),
+            label,
+            fontsize=fontsize,
+            va="bottom",
+            bbox=badge,
+        )
 
 
 def routed_boards(

@@ -69,14 +69,14 @@ def affinity_bars(axes: Axes, view: View, query: int, read: Mapping[int, int]) -
         height = 0.0 if masked else row[region].item()
         looks = {"facecolor": SKY, "hatch": "///"} if region in read else {"facecolor": "#DDDDDD"}
         axes.bar(place, height, width=0.8, edgecolor=BLACK, linewidth=0.6, **looks)
-        words = ["-inf"] * masked + ([f"{read[region]}"] if region in read else [])
+        words = ([f"{read[region]}"] if region in read else []) + ["-inf"] * masked
         style = {
             "ha": "center",
             "va": "bottom",
             "fontsize": 6.5 if many else 8,
             "rotation": 90 if many or masked else 0,
         }
-        axes.annotate(" : ".join(words), (place, max(0.0, height)), (0, 2), textcoords="offset points", **style)
+        axes.annotate(": ".join(words), (place, max(0.0, height)), (0, 2), textcoords="offset points", **style)
     shown = row[regions][row[regions].isfinite()].tolist() or [0.0]
     low, high = min(0.0, *shown), max(0.0, *shown)
     span = high - low or 1.0
@@ -95,7 +95,12 @@ def affinity_matrix(axes: Axes, view: View, query: int) -> None:
     axes.imshow(affinity.masked_fill(~affinity.isfinite(), torch.nan).numpy(), cmap=HEAT)
     regions, k = view.index.shape
     cell = 3.2 * 72 / regions  # points
-    dots = {"s": max(1.5, 0.5 * cell) ** 2, "color": BLACK, "edgecolor": "white", "linewidth": min(1, 0.1 * cell)}
+    dots = {
+        "s": min(8, max(1.5, 0.5 * cell)) ** 2,
+        "color": BLACK,
+        "edgecolor": "white",
+        "linewidth": min(1, 0.1 * cell),
+    }
     axes.scatter(view.index.flatten().numpy(), np.repeat(np.arange(regions), k), **dots)
     axes.add_patch(Rectangle((-0.5, query - 0.5), regions, 1, fill=False, **scaled(ASKS, 2 * cell)))
     axes.set_title("affinity of all regions; dots: read", fontsize=10)
@@ -117,7 +122,7 @@ def readers(image: Float[Tensor, "3 h w"], view: View, query: int) -> Picture:
     width, height = panel(image)
     figure = Figure(figsize=(width, height + 0.8), layout="constrained")
     axes = figure.subplots()
-    show(axes, dimmed(image, view, {query, *found}), view, f"{len(found)} regions read region {query}")
+    show(axes, dimmed(image, view, {query, *found}), view, f"{count(len(found), 'region')} that read region {query}")
     frame_regions(axes, view, {i: str(rank) for i, rank in found.items()}, READS)
     frame_regions(axes, view, {query: ""}, ASKS)
     name_frames(figure, {"the query's region": ASKS, "reads it, at this rank": READS})
@@ -173,7 +178,7 @@ def routing_rollout(image: Float[Tensor, "3 h w"], views: Sequence[View], query:
     best = ", ".join(
         f"{share[i]:.1%} of {i}" for i in share.argsort(descending=True, stable=True)[:5].tolist() if share[i]
     )
-    blocks = "1 block" if len(views) == 1 else f"{len(views)} blocks"
+    blocks = count(len(views), "block")
     return Picture(
         figure,
         f"Rollout of the routing of {blocks} on {view.grid[0]} x {view.grid[1]} regions: what region {query} may "
@@ -194,7 +199,8 @@ def routing_statistics(statistics: RoutingStatistics) -> Picture:
         axes.barh(range(n), values, height=0.65, color=SKY, edgecolor=BLACK, linewidth=0.6)
         axes.vlines(random, np.arange(n) - 0.42, np.arange(n) + 0.42, color=VERMILION, linestyle="--", linewidth=2)
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(0, 1.08 * max(*values, *random, 1e-6))
+        most = max(*values, *random)
+        axes.set_xlim(0, 1.08 * most if most > 1e-6 else 1)
         axes.grid(axis="x", alpha=0.3)
     overlap_matrix(matrix, statistics)
     bars[0].set_yticks(range(n), [layer.label for layer in layers], fontsize=8)
@@ -208,8 +214,8 @@ def routing_statistics(statistics: RoutingStatistics) -> Picture:
     ]
     return Picture(
         figure,
-        f"Routing of {n} layers over {statistics.images} images: share of regions that read themselves, distance in "
-        f"regions, entropy in bits. {'; '.join(told)}. Beside them the overlap of every two layers.",
+        f"Routing of {count(n, 'layer')} over {count(statistics.images, 'image')}: share of regions that "
+        f"read themselves, distance in regions, entropy in bits. {'; '.join(told)}. Beside them the overlap of every two layers.",
     )
 
 
@@ -253,14 +259,18 @@ def frame_regions(axes: Axes, view: View, labels: Mapping[int, str], style: dict
         if min(size) > 0:
             points = 72 * SIDE * min(size) / max(image)
             outline_box(
-                axes, corner, size, inset * min(size), label, min(9, max(4, 0.38 * points)), **scaled(style, points)
+                axes, corner, size, inset * min(size), label, min(9, max(5, 0.38 * points)), **scaled(style, points)
             )
 
 
 def scaled(style: dict, points: float) -> dict:
     """The style of a frame, thinner where it is less than 40 points high."""
     thin = min(1.0, max(0.25, points / 40))
-    return {**style, "linewidth": thin * style["linewidth"], "path_effects": [withStroke(linewidth=5 * thin)]}
+    return {
+        **style,
+        "linewidth": thin * style["linewidth"],
+        "path_effects": [withStroke(linewidth=5 * thin, foreground=BLACK)],
+    }
 
 
 def box(view: View, region: int, image: tuple[int, int]) -> tuple[Point, Point]:
@@ -292,12 +302,17 @@ def dimmed(image: Float[Tensor, "3 h w"], view: View, bright: set[int]) -> Float
 
 def ranks(read: Sequence[int]) -> dict[int, int]:
     """What a region reads, each with its rank, from 1; the better one of a region that is listed twice."""
-    return {region: len(read) - place for place, region in enumerate(reversed(read))}
+    return {region: read.index(region) + 1 for region in dict.fromkeys(read)}
 
 
 def listed(read: Mapping[int, int]) -> str:
     """The regions that are read, best first."""
-    return ", ".join(str(region) for region in sorted(read, key=read.__getitem__))
+    return ", ".join(map(str, read))
+
+
+def count(number: int, thing: str) -> str:
+    """1 region, 2 regions."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def panel(image: Tensor) -> Point:
