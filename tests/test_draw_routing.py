@@ -12,8 +12,8 @@ from bra.draw.routing import dimmed, owners
 from bra.statistics import LayerStatistics, RoutingStatistics, rollout
 from bra.views import View, look
 
-GRID, SIZE, CELL = (3, 2), (7, 5), (3, 3)  # the last regions reach beyond the map: they have 1 x 2 tokens
-PIXELS = (7 * 11, 5 * 13)  # a token has 11 x 13
+GRID, SIZE = (3, 2), (7, 9)  # regions of 3 x 5 tokens; the last reach beyond the map, and have 1 x 4 on it
+PIXELS = (7 * 11, 9 * 13)  # a token has 11 x 13
 INDEX = torch.tensor([[1, 2, 5], [4, 0, 3], [5, 3, 2], [0, 3, 1], [3, 5, 4], [2, 1, 0]])
 
 
@@ -30,14 +30,14 @@ def a_view(**changes):
 def expected_box(region):
     """Left, top, width and height in pixels of a region of `a_view` on the image."""
     row, column = divmod(region, 2)
-    bottom, right = min(7, 3 * row + 3), min(5, 3 * column + 3)
-    return 39 * column - 0.5, 33 * row - 0.5, 13 * (right - 3 * column), 11 * (bottom - 3 * row)
+    bottom, right = min(7, 3 * row + 3), min(9, 5 * column + 5)
+    return 65 * column - 0.5, 33 * row - 0.5, 13 * (right - 5 * column), 11 * (bottom - 3 * row)
 
 
 def region_of(box):
     """The region of whose frame this is, which must be where the layer has it."""
     x, y = box.get_center()
-    region = int((y + 0.5) // 33) * 2 + int((x + 0.5) // 39)
+    region = int((y + 0.5) // 33) * 2 + int((x + 0.5) // 65)
     left, top, width, height = expected_box(region)
     margin = (width - box.get_width()) / 2
     assert 0 <= margin <= 0.11 * min(width, height)
@@ -57,7 +57,7 @@ def framed(axes, style):
 def badges(axes):
     """The words on the image, each with the region in which it stands."""
     return {
-        int((y + 0.5) // 33) * 2 + int((x + 0.5) // 39): t.get_text() for t in axes.texts for x, y in [t.get_position()]
+        int((y + 0.5) // 33) * 2 + int((x + 0.5) // 65): t.get_text() for t in axes.texts for x, y in [t.get_position()]
     }
 
 
@@ -90,7 +90,7 @@ def texts(axes):
 def test_owners_are_the_regions_of_the_layer():
     view = a_view()
     tokens = owners(view, SIZE)
-    assert all(tokens[y, x] == view.locate(y, x)[0] for y in range(7) for x in range(5))
+    assert all(tokens[y, x] == view.locate(y, x)[0] for y in range(7) for x in range(9))
     pixels = owners(view, PIXELS)
     assert torch.equal(pixels, tokens.repeat_interleave(11, 0).repeat_interleave(13, 1))
 
@@ -101,8 +101,8 @@ def test_routing_frames_what_the_query_reads_where_the_layer_has_it(image):
     assert [framed(first, style) for style in (ASKS, READS, SHOULD)] == [[4], [3, 5, 4], [1]]
     assert badges(first) == {3: "1", 5: "2", 4: "3"}
     assert is_bright(first, image) == [3, 4, 5]
-    assert first.get_xticks().tolist() == [38.5] and first.get_yticks().tolist() == [32.5, 65.5]
-    assert (first.get_xlim(), first.get_ylim()) == ((-0.5, 64.5), (76.5, -0.5))
+    assert first.get_xticks().tolist() == [64.5] and first.get_yticks().tolist() == [32.5, 65.5]
+    assert (first.get_xlim(), first.get_ylim()) == ((-0.5, 116.5), (76.5, -0.5))
     assert names(picture.figure) == ["the query's region", "reads, by rank", "should read"]
     assert picture.alt.startswith("mine, 3 x 2 regions: region 4 reads 3, 5, 4 and should read 1, which it does not. ")
     assert "region 4 reads 3, 5, 4 and should read 5, which it does. " in draw.routing(image, a_view(), 4, target=5).alt
@@ -201,13 +201,13 @@ def test_token_attention_lays_each_head_on_the_grey_image(image):
         order = strength.flatten().argsort()
         assert (alpha.flatten()[order].diff() >= 0).all() and alpha.max() > 0.5
         assert (alpha[strength == 0] == 0).all(), "what is not read stays grey"
-        assert heat.get_extent() == [-0.5, 64.5, 76.5, -0.5] and heat.get_interpolation() == "nearest"
+        assert heat.get_extent() == [-0.5, 116.5, 76.5, -0.5] and heat.get_interpolation() == "nearest"
         assert sorted(framed(axes, READS)) == sorted(view.index[4].tolist())
         assert axes.get_title() == f"head {head}: up to {weights[head].max():.1%}"
-        row, column = divmod(int(weights[head].argmax()), 5)
+        row, column = divmod(int(weights[head].argmax()), 9)
         assert f"head {head} gives most, {weights[head].max():.1%}, to token ({row}, {column})" in picture.alt
     assert (
-        "token (6, 1) of 7 x 5, in region 4, which reads " + ", ".join(map(str, view.index[4].tolist())) in picture.alt
+        "token (6, 1) of 7 x 9, in region 4, which reads " + ", ".join(map(str, view.index[4].tolist())) in picture.alt
     )
 
 
@@ -228,7 +228,7 @@ def test_the_rollout_lies_on_the_regions(image):
     heat = shown(second, 1)
     assert heat.shape == SIZE
     for y in range(7):
-        for x in range(5):
+        for x in range(9):
             assert heat[y, x].item() == pytest.approx((row[views[0].locate(y, x)[0]] / row.max()).item())
     assert second.get_title() == f"may hold, up to {row.max():.1%}"
     best = ", ".join(f"{row[i]:.1%} of {i}" for i in row.argsort(descending=True, stable=True)[:5].tolist() if row[i])
@@ -317,5 +317,5 @@ def test_frames_are_thinner_on_small_regions(image):
 
 def test_the_rest_is_dimmed_a_little(image):
     found = dimmed(image, a_view(), {0})
-    assert torch.equal(found[:, :33, :39], image[:, :33, :39])
+    assert torch.equal(found[:, :33, :65], image[:, :33, :65])
     assert torch.allclose(found[:, 33:] + 1, 0.55 * (image[:, 33:] + 1), atol=1e-6)

@@ -215,7 +215,8 @@ def routing_statistics(statistics: RoutingStatistics) -> Picture:
     return Picture(
         figure,
         f"Routing of {count(n, 'layer')} over {count(statistics.images, 'image')}: share of regions that "
-        f"read themselves, distance in regions, entropy in bits. {'; '.join(told)}. Beside them the overlap of every two layers.",
+        f"read themselves, distance in regions, entropy in bits. {'; '.join(told)}. "
+        "Beside them the overlap of every two layers.",
     )
 
 
