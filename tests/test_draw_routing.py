@@ -319,3 +319,10 @@ def test_the_rest_is_dimmed_a_little(image):
     found = dimmed(image, a_view(), {0})
     assert torch.equal(found[:, :33, :65], image[:, :33, :65])
     assert torch.allclose(found[:, 33:] + 1, 0.55 * (image[:, 33:] + 1), atol=1e-6)
+
+
+def test_the_lines_of_regions_beyond_the_image_do_not_stretch_it():
+    view = View("mine", (5, 1), (6, 4), torch.zeros(5, 1, dtype=torch.long), torch.zeros(5, 5))
+    axes = draw.readers(torch.zeros(3, 24, 16), view, 0).figure.axes[0]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 15.5), (23.5, -0.5))
+    assert axes.get_title() == "3 regions that read region 0"
