@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex, to_rgba
 
 import bra
 from bra import draw
-from bra.draw.images import ASKS, READS, SHOULD
+from bra.draw.images import ASKS, READS, SHOULD, side_by_side
 from bra.draw.picture import HEAT
 from bra.draw.routing import dimmed, owners
 from bra.statistics import LayerStatistics, RoutingStatistics, rollout
@@ -326,3 +326,10 @@ def test_the_lines_of_regions_beyond_the_image_do_not_stretch_it():
     axes = draw.readers(torch.zeros(3, 24, 16), view, 0).figure.axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 15.5), (23.5, -0.5))
     assert axes.get_title() == "3 regions that read region 0"
+
+
+@pytest.mark.parametrize("panels, columns", [(1, 1), (4, 2), (5, 5), (7, 5)])
+def test_many_panels_stand_in_rows_of_five_without_empty_ones(panels, columns):
+    figure, axes = side_by_side(panels, (1, 1))
+    assert len(axes) == len(figure.axes) == panels
+    assert len({one.get_subplotspec().colspan.start for one in axes}) == columns
