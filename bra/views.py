@@ -4,9 +4,11 @@ The layers are found by walking the modules, so a model of one's own needs no pr
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
@@ -58,12 +60,7 @@ class View:
         if self.affinity.shape != (regions, regions):
             shape = tuple(self.affinity.shape)
             raise ValueError(f"affinity of {self.name} must be ({regions}, {regions}) {on}, but its shape is {shape}")
-        if (wrong := self.affinity.isnan() | (self.affinity == torch.inf)).any():
-            row, column = wrong.nonzero()[0].tolist()
-            raise ValueError(
-                f"affinity of {self.name} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} entries "
-                f"are not: the first, of region {row} to region {column}, is {self.affinity[row, column].item()}"
-            )
+        require_affinity(self.name, self.affinity)
         tokens = self.cell[0] * self.cell[1]
         if self.weights is not None:
             r, t, _, n = self.weights.shape
@@ -80,9 +77,8 @@ class View:
 
     @property
     def label(self) -> str:
-        """The name for people: "stage 0, block 1" for a layer of a `BiFormer`."""
-        found = re.fullmatch(r"stages\.(\d+)\.(\d+)\.attention", self.name)
-        return f"stage {found[1]}, block {found[2]}" if found else self.name or "the layer"
+        """The name for people, as `label_of` has it."""
+        return label_of(self.name)
 
     def locate(self, row: int, column: int) -> tuple[int, int]:
         """Region and place in it of the token at (row, column) of the map. Raises ValueError if there is none."""
@@ -107,6 +103,23 @@ class View:
         return laid[:, : self.size[0], : self.size[1]]
 
 
+def label_of(name: str) -> str:
+    """A layer's name for people: "stage 0, block 1" for one of a `BiFormer`."""
+    found = re.fullmatch(r"stages\.(\d+)\.(\d+)\.attention", name)
+    return f"stage {found[1]}, block {found[2]}" if found else name or "the layer"
+
+
+def require_affinity(name: str, affinity: Float[Tensor, "*b r r"]) -> None:
+    """Raise ValueError for affinities of the layer `name` that are NaN or inf; -inf is that of padding."""
+    wrong = affinity.isnan() | (affinity == torch.inf)
+    if wrong.any():
+        first = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(
+            f"affinity of {name or 'the layer'} must be finite or -inf, but {int(wrong.sum())} of {wrong.numel()} "
+            f"entries are not: the first, of region {first[-2]} to region {first[-1]}, is {affinity[first].item()}"
+        )
+
+
 def look(
     model: nn.Module, image: Float[Tensor, "*b c h w"], layers: Sequence[str] | None = None, tokens: bool = True
 ) -> list[View]:
@@ -116,24 +129,36 @@ def look(
     "name, run 2". A `torch.compile`d model runs past the hooks: pass the model itself.
     layers: names of the layers that are wanted; None: all. tokens: whether the weights of the tokens are. A layer whose
     weights would bring them to more than MOST_WEIGHTS numbers in all has none.
-    Raises ValueError for more than one image, a layer that is not there, a model in which no BRA layer ran, and what
-    `View` raises.
+    Raises ValueError for more than one image, a layer that is not there, and what `watch` and `View` raise.
     """
     images = image if image.ndim == 4 else image[None]
     if images.ndim != 4 or len(images) != 1:
         raise ValueError(f"image must be one image, (c h w) or (1 c h w), but its shape is {tuple(image.shape)}")
-    found = {name: module for name, module in model.named_modules() if isinstance(module, BiLevelRoutingAttention)}
+    found = bra_layers(model)
     if unknown := [name for name in layers or () if name not in found]:
         raise ValueError(f"layers must be among {', '.join(found) or 'none: there is no BRA layer'}, not {unknown[0]}")
+    views: list[View] = []
+
+    def note(run: Run) -> None:
+        index, affinity = (table[0].detach().cpu() for table in run.routes)
+        weights = None
+        spent = sum(view.weights.numel() for view in views if view.weights is not None)
+        r, t = run.qkv.shape[1:3]
+        if tokens and spent + r * t * run.layer.heads * index.shape[1] * t <= MOST_WEIGHTS:
+            q, k, _ = run.qkv[0].detach().cpu().to(affinity.dtype).chunk(3, dim=-1)
+            real = None if run.real is None else run.real.cpu()
+            weights = token_weights(q, k, index, run.layer.heads, run.layer.scale, real)
+        views.append(View(run.name, run.layer.grid, run.size, index, affinity, weights))
+
     chosen = {name: layer for name, layer in found.items() if layers is None or name in layers}
-    with ExitStack() as stack:
-        views = stack.enter_context(watch(chosen, tokens))
-        stack.enter_context(evaluating(model))
-        with torch.no_grad():
-            model(images)
-    if not views:
-        raise ValueError("model must run a BiLevelRoutingAttention or BRA2d layer, but none ran")
+    with evaluating(model), torch.no_grad(), watch(chosen, note):
+        model(images)
     return views
+
+
+def bra_layers(model: nn.Module) -> dict[str, BiLevelRoutingAttention]:
+    """The BRA layers of a model by name, each once."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, BiLevelRoutingAttention)}
 
 
 @contextmanager
@@ -148,40 +173,48 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@contextmanager
-def watch(layers: dict[str, BiLevelRoutingAttention], tokens: bool) -> Iterator[list[View]]:
-    """Collect a `View` each time one of the layers runs."""
-    views: list[View] = []
-    seen: dict[str, list] = {}  # of the layer that runs now: q, k and routes
-    runs: dict[str, int] = {}
+class Run(NamedTuple):
+    """One run of a BRA layer on a batch of maps.
 
-    def note(name: str, layer: BiLevelRoutingAttention, inputs: tuple) -> None:
-        x = inputs[0].permute(0, 2, 3, 1) if isinstance(layer, BRA2d) else inputs[0]
-        routes = Routes(*(table[0].detach().cpu() for table in seen.pop("routes")))
-        qkv, real = seen.pop("qkv"), layer.cut(x)[1]
-        weights = None
-        spent = sum(view.weights.numel() for view in views if view.weights is not None)
-        wanted = qkv.shape[1] * qkv.shape[2] ** 2 * layer.heads * routes.index.shape[1]
-        if tokens and spent + wanted <= MOST_WEIGHTS:
-            q, k, _ = qkv[0].detach().cpu().to(routes.affinity.dtype).chunk(3, dim=-1)
-            real = None if real is None else real.cpu()
-            weights = token_weights(q, k, routes.index, layer.heads, layer.scale, real)
-        runs[name] = runs.get(name, 0) + 1
+    name: the layer's, with ", run 2" if it is the second. size: (h, w) of the maps. qkv: (b r t 3c).
+    real: (r t), which tokens are no padding; None: all.
+    """
+
+    name: str
+    layer: BiLevelRoutingAttention
+    size: tuple[int, int]
+    routes: Routes
+    qkv: Tensor
+    real: Tensor | None
+
+
+@contextmanager
+def watch(layers: Mapping[str, BiLevelRoutingAttention], note: Callable[[Run], None]) -> Iterator[None]:
+    """Call `note` each time one of the layers has run. Raises ValueError at the end if none has."""
+    seen: dict = {}  # of the layer that runs now
+    runs: Counter[str] = Counter()
+
+    def ran(name: str, layer: BiLevelRoutingAttention, out: Tensor) -> None:
+        x = out.permute(0, 2, 3, 1) if isinstance(layer, BRA2d) else out  # of the input's size
+        runs[name] += 1
         again = f", run {runs[name]}" if runs[name] > 1 else ""
-        views.append(View(name + again, layer.grid, tuple(x.shape[1:3]), *routes, weights))
+        real = layer.cut(x)[1]
+        note(Run(name + again, layer, tuple(x.shape[1:3]), seen.pop("routes"), seen.pop("qkv"), real))
 
     hooks = []
     for name, layer in layers.items():
         hooks += [
             layer.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv)),
             layer.router.register_forward_hook(lambda module, inputs, routes: seen.update(routes=routes)),
-            layer.register_forward_hook(lambda layer, inputs, out, name=name: note(name, layer, inputs)),
+            layer.register_forward_hook(lambda layer, inputs, out, name=name: ran(name, layer, out)),
         ]
     try:
-        yield views
+        yield
     finally:
         for hook in hooks:
             hook.remove()
+    if not runs:
+        raise ValueError("model must run a BiLevelRoutingAttention or BRA2d layer that is watched, but none ran")
 
 
 def token_weights(
@@ -192,7 +225,7 @@ def token_weights(
     scale: float,
     real: Bool[Tensor, "r t"] | None = None,
 ) -> Float[Tensor, "r t m nt"]:
-    """softmax(scale Q (K^g)^T), which `attend` never stores: every token's weights on the gathered tokens.
+    """softmax(scale Q (K^g)^T), which `attend` never stores: each token's and head's weights on the gathered tokens.
 
     real: which tokens are no padding; the others get 0. A token that reads no real one has only zeros.
     """

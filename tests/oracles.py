@@ -126,3 +126,21 @@ def layer(x, weights, heads, grid, k):
             joined[:, y, x_] = out[:, region, (y % height) * width + x_ % width]
     local = depthwise(qkv[..., 2 * c :], weights["lce.conv.weight"], weights["lce.conv.bias"])
     return (joined[:, :h, :w] + local) @ weights["out.weight"].T + weights["out.bias"]
+
+
+def token_map(q, k, index, heads, scale, grid, row, column):
+    """(h w c), (h w c), (r n) -> (m h w): one token's weights on every token of the map that its region reads."""
+    h, w, c = q.shape
+    d, height, width = c // heads, math.ceil(h / grid[0]), math.ceil(w / grid[1])
+    region = [[(y // height) * grid[1] + x // width for x in range(w)] for y in range(h)]
+    out = np.zeros((heads, h, w))
+    for head in range(heads):
+        part = slice(head * d, (head + 1) * d)
+        shares = np.zeros((h, w))
+        for y in range(h):
+            for x in range(w):
+                for read in index[region[row][column]]:
+                    if read == region[y][x]:
+                        shares[y, x] += math.exp(scale * float(np.dot(q[row, column, part], k[y, x, part])))
+        out[head] = shares / shares.sum()
+    return out

@@ -17,6 +17,7 @@ from bra.draw.images import (
 )
 from bra.draw.picture import Picture
 from bra.draw.plots import curves, router_comparison, scaling, training_curves
+from bra.draw.routing import readers, routing, routing_rollout, routing_statistics, token_attention
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [
@@ -28,13 +29,18 @@ __all__ = [
     "images",
     "matrices",
     "outline_region",
+    "readers",
     "region_tables",
     "routed_boards",
     "routed_patches",
     "routed_photos",
     "router_comparison",
+    "routing",
+    "routing_rollout",
+    "routing_statistics",
     "scaling",
     "show_image",
+    "token_attention",
     "token_grids",
     "token_rows",
     "training_curves",

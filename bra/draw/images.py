@@ -21,16 +21,24 @@ SHOULD = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effe
 
 
 def side_by_side(panels: int, size: Point) -> tuple[Figure, list[Axes]]:
-    """Axes of one size each: up to three in a row, four in two rows, so that a page shows them large enough."""
-    rows, columns = (2, 2) if panels == 4 else (1, panels)
+    """Axes of one size each: up to five in a row, but four in two rows, so that a page shows them large enough."""
+    rows, columns = (2, 2) if panels == 4 else (-(-panels // 5), min(panels, 5))
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.remove()
+    return figure, axes[:panels]
 
 
 def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str) -> None:
     """One image, -1 black to 1 bright, under its region grid."""
     axes.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy())
-    height, width = image.shape[1] / grid[0], image.shape[2] / grid[1]
+    show_grid(axes, grid, (image.shape[1] / grid[0], image.shape[2] / grid[1]), title)
+
+
+def show_grid(axes: Axes, grid: Grid, cell: Point, title: str) -> None:
+    """The lines between regions of cell = (height, width) pixels, and a title."""
+    height, width = cell
     axes.set_xticks(np.arange(1, grid[1]) * width - 0.5, [])
     axes.set_yticks(np.arange(1, grid[0]) * height - 0.5, [])
     axes.grid(color="#777777", linewidth=0.5)
@@ -42,11 +50,25 @@ def outline_region(axes: Axes, region: int, grid: Grid, inset: int | float, labe
     """Outline a region of the image on `axes`, `inset` pixels inside its border; a label stands in its lower corner."""
     h, w = axes.get_images()[0].get_size()
     height, width, (row, column) = h / grid[0], w / grid[1], divmod(region, grid[1])
-    corner = (column * width - 0.5 + inset, row * height - 0.5 + inset)
-    axes.add_patch(Rectangle(corner, width - 2 * inset, height - 2 * inset, fill=False, **style))
+    outline_box(axes, (column * width - 0.5, row * height - 0.5), (height, width), inset, label, **style)
+
+
+def outline_box(
+    axes: Axes, corner: Point, size: Point, inset: int | float, label: str = "", fontsize: int | float = 9, **style
+) -> None:
+    """Outline size = (height, width) pixels below and right of a corner (x, y), as `outline_region` does."""
+    (x, y), (height, width) = corner, size
+    axes.add_patch(Rectangle((x + inset, y + inset), width - 2 * inset, height - 2 * inset, fill=False, **style))
     if label:
         badge = {"boxstyle": "circle,pad=0.15", "facecolor": style["edgecolor"], "edgecolor": BLACK}
-        axes.text(corner[0] + 0.4, (row + 1) * height - 1.2, label, fontsize=9, va="bottom", bbox=badge)
+        axes.text(
+            x + inset + min(0.4, width / 20),
+            y + height - min(0.7, height / 11),
+            label,
+            fontsize=fontsize,
+            va="bottom",
+            bbox=badge,
+        )
 
 
 def routed_boards(
@@ -70,12 +92,15 @@ def routed_boards(
         outline_region(axes, asking, grid, 0.1, **ASKS)
         told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
         hits += answer in read
-    keys = {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD}
-    handles = [Rectangle((0, 0), 1, 1, facecolor=BLACK, **style) for style in keys.values()]
-    place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "handleheight": 1.6}
-    figure.legend(handles, keys, **place)
+    name_frames(figure, {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD})
     alt = f"{len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
     return Picture(figure, f"{alt}: {'; '.join(told)}.")
+
+
+def name_frames(figure: Figure, keys: Mapping[str, dict]) -> None:
+    """A legend below the figure: what a frame of each style means."""
+    handles = [Rectangle((0, 0), 1, 1, facecolor=BLACK, **style) for style in keys.values()]
+    figure.legend(handles, keys, loc="outside lower center", ncols=3, frameon=False, handleheight=1.6)
 
 
 def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: int) -> Picture:
