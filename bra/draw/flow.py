@@ -22,13 +22,18 @@ ARROWS = [
     ("adjacency", "topk", "affinity"), ("topk", "gather", "index"), ("patterns", "topk", "instead"),
     ("partition", "gather", "keys, values"), ("gather", "attention", ""),
 ]  # fmt: skip
-FRAMES = {"layer": "07 layer", "biformer": "08 biformer: many layers", "train": "11 train: learn the weights"}
+FRAMES = {
+    "layer": "07 layer",
+    "biformer": "08 biformer: many layers",
+    "train": "11 train: learn the weights",
+    "explorer": "12 explorer: look at the routes",
+}
 
 
 def bra_map(step: str) -> Picture:
     """The map that heads every notebook, with one step lit."""
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = empty(figure, (-1.6, 13.6), (-1.45, 5.1))
+    axes = empty(figure, (-1.6, 13.8), (-1.75, 5.4))
     for number, (name, label) in enumerate(FRAMES.items()):
         frame(axes, label, 0.3 * number, lit=name == step)
     for name, (x, y, label) in BOXES.items():
