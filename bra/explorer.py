@@ -57,7 +57,10 @@ class Explorer(anywidget.AnyWidget):
     ):
         payload = pack(views, image, title=title, history=history, step=step, truth=truth, columns=columns)
         self.views = list(views)
-        super().__init__(payload=payload, **(start(payload) | choice))
+        chosen = start(payload) | choice
+        token = chosen.pop("token")
+        super().__init__(payload=payload, **chosen)
+        self.token = token  # last: its region becomes the query
 
     @classmethod
     def from_model(
@@ -108,16 +111,21 @@ class Explorer(anywidget.AnyWidget):
             raise traitlets.TraitError(f"{name} must be between 0 and {most - 1}, but is {value}")
         return value
 
-    @traitlets.observe("block", "token")
+    @traitlets.observe("query", "block", "token")
     def keep_together(self, change: dict) -> None:
-        """A token lies in its region; what another layer's map does not have is left."""
+        """The token lies in the query, and moves with it; what another layer's map does not have is left."""
         view, token = self.views[self.block], self.token
         if token is not None and token >= view.size[0] * view.size[1]:
             self.token = token = None
-        if token is not None:
-            self.query = view.locate(*divmod(token, view.size[1]))[0]
-        elif self.query >= view.grid[0] * view.grid[1]:
+        if self.query >= view.grid[0] * view.grid[1]:
             self.query = 0
+        if token is None:
+            return
+        region = view.locate(*divmod(token, view.size[1]))[0]
+        if change["name"] == "query" and region != self.query:
+            self.token = middle(view, self.query)
+        else:
+            self.query = region
 
     def _repr_mimebundle_(self, **kwargs):
         """For Jupyter: the widget, and the same front end as HTML for all places where no kernel runs."""
@@ -129,6 +137,15 @@ class Explorer(anywidget.AnyWidget):
         reads = ", ".join(map(str, view.index[self.query].tolist()))
         title = self.payload["title"] or "an image"
         return f"Explorer of {title}: {len(self.views)} layers; in {view.label}, region {self.query} reads {reads}."
+
+
+def middle(view: View, region: int) -> int | None:
+    """The token in the middle of a region, counted row by row on the map; None if the region is all padding."""
+    row, column = divmod(region, view.grid[1])
+    (h, w), (down, across) = view.size, view.cell
+    if row * down >= h or column * across >= w:
+        return None
+    return (row * down + min((row + 1) * down, h)) // 2 * w + (column * across + min((column + 1) * across, w)) // 2
 
 
 @dataclass(frozen=True)
