@@ -94,7 +94,7 @@ def table(run: RunFolder) -> str:
     if damaged := summary.get("damaged"):
         lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))
-    look = f"open {run.explorer} in a browser: whom each region reads"
-    return "\n".join(
-        [*lines, f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}", look]
-    )
+    lines += [f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"]
+    if run.explorer.exists():  # not for a run of an earlier version
+        lines.append(f"open {run.explorer} in a browser: whom each region reads")
+    return "\n".join(lines)

@@ -117,12 +117,12 @@ def fit(training: Training, watch: Watch = look_away) -> None:
     started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
     prepare_batch = Preparation(config.augment, data)
     batches = data.training(config.batch, config.seed, training.first, learner.shard)
-    if training.first == 0 and not run.read_metrics():
-        save(training, 0)  # first: metrics without a checkpoint would look like a loss
-        examine(training, 0, 0.0)
-        watch(0, learner.model)
     saved = training.first
     with stop_request() as stop, progress_bar(training) as bar:
+        if training.first == 0 and not run.read_metrics():
+            save(training, 0)  # first: metrics without a checkpoint would look like a loss
+            examine(training, 0, 0.0)
+            watch(0, learner.model)
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
             rank = [learner.shard.rank] if learner.shard.rank else []
             torch.manual_seed(derive_seed("step", config.seed, step, *rank))

@@ -93,11 +93,12 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
     assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
     assert set(summary) == {"held_out", "seconds", "device", "best", "parameters", "environment"}
     assert sorted(file.name for file in run.path.iterdir()) == [
-        "best.safetensors", "config.json", "curves.png", "metrics.jsonl", "model.safetensors", "routes.png",
-        "summary.json",
+        "best.safetensors", "config.json", "curves.png", "explorer.html", "metrics.jsonl", "model.safetensors",
+        "routes.png", "summary.json",
     ]  # fmt: skip
     lines = table(run).splitlines()
-    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 4
+    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 5
+    assert lines[-1] == f"open {run.path / 'explorer.html'} in a browser: whom each region reads"
     assert lines[2] == "77 s of training on cpu" and "damaged" not in table(run)
 
 

@@ -77,8 +77,10 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
         "config.json",
         "curves.png",
         "data.json",
+        "explorer.html",
         "metrics.jsonl",
         "model.safetensors",
+        "routing.jsonl",
         "summary.json",
     ]
     assert json.loads((run.path / "config.json").read_text())["steps"] == 6
