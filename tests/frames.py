@@ -79,7 +79,9 @@ def main() -> None:
             file = Path(folder) / f"{size}.html"
             file.write_text(portrait.html())
             found[f"{size} pixels, {grid[0]} x {grid[1]} regions"] = frames(file)
-    json.dump({"milliseconds": found, "python": sys.version.split()[0], "date": time.strftime("%F")}, sys.stdout, indent=1)
+    json.dump(
+        {"milliseconds": found, "python": sys.version.split()[0], "date": time.strftime("%F")}, sys.stdout, indent=1
+    )
 
 
 if __name__ == "__main__":

@@ -102,7 +102,9 @@ def test_the_token_weights_come_back(levels, monkeypatch):
     assert found.sum(axis=-1)[view.weights.sum(dim=-1).numpy() > 0] == pytest.approx(1)
     wanted = view.weights.numpy()
     largest = wanted.max(axis=-1, keepdims=True)
-    off = 2 * np.sqrt(wanted * largest) * 0.5 / levels + 0.25 * largest / levels**2  # of w = (code / levels)^2 * largest
+    off = (
+        2 * np.sqrt(wanted * largest) * 0.5 / levels + 0.25 * largest / levels**2
+    )  # of w = (code / levels)^2 * largest
     off = off + wanted * off.sum(axis=-1, keepdims=True)  # and of the sum, which is not quite 1
     assert (abs(found - wanted) <= 1.2 * off + 1e-12).all()
     assert (found.argmax(axis=-1) == wanted.argmax(axis=-1)).mean() > (0.99 if levels == 255 else 0.7)
