@@ -68,7 +68,7 @@ class Explorer(anywidget.AnyWidget):
         model: nn.Module,
         image: Float[Tensor, "*b c h w"],
         *,
-        shown: Float[Tensor, "c h w"] | None = None,
+        shown: Float[Tensor, "colours rows columns"] | None = None,
         layers: Sequence[str] | None = None,
         **rest,
     ) -> "Explorer":
@@ -101,14 +101,12 @@ class Explorer(anywidget.AnyWidget):
         name, value = proposal["trait"].name, proposal["value"]
         if name == "step" and value not in self.payload["steps"]:
             raise traitlets.TraitError(f"step must be among {self.payload['steps']}, but is {value}")
-        view = self.views[self.block if name != "block" else 0]
-        most = {
-            "query": view.grid[0] * view.grid[1],
-            "block": len(self.views),
-            "token": view.size[0] * view.size[1],
-        }.get(name)
-        if most is not None and value is not None and not 0 <= value < most:
-            raise traitlets.TraitError(f"{name} must be between 0 and {most - 1}, but is {value}")
+        block = value if name == "block" else self.block
+        require_below("block", block, len(self.views))  # first: the others are about its map
+        if name == "query":
+            require_below(name, value, len(self.views[block].index))
+        if name == "token" and value is not None:
+            require_below(name, value, self.views[block].size[0] * self.views[block].size[1])
         return value
 
     @traitlets.observe("query", "block", "token")
@@ -137,6 +135,12 @@ class Explorer(anywidget.AnyWidget):
         reads = ", ".join(map(str, view.index[self.query].tolist()))
         title = self.payload["title"] or "an image"
         return f"Explorer of {title}: {len(self.views)} layers; in {view.label}, region {self.query} reads {reads}."
+
+
+def require_below(name: str, value: int, count: int) -> None:
+    """Raise TraitError unless the value is 0 to count - 1."""
+    if not 0 <= value < count:
+        raise traitlets.TraitError(f"{name} must be between 0 and {count - 1}, but is {value}")
 
 
 def middle(view: View, region: int) -> int | None:
