@@ -496,7 +496,7 @@ function build(payload, layers, last) {
   const options = [...stages].flatMap(([stage, found]) => (stage ? [make("optgroup", { label: stage }, ...found)] : found));
   keep("step", make("input", { type: "range", min: 0, max: last, value: last }));
   const step = make("div", { class: "steps" }, label("Training step", view.step),
-    keep("stepNow", make("output", {}, payload.steps[last])));
+    keep("stepNow", make("span", { class: "now" }, payload.steps[last])));
   step.hidden = last === 0;
   const controls = make("div", { class: "controls" },
     label("Block", keep("block", make("select", {}, ...options))),
@@ -556,9 +556,10 @@ const STYLE = `
 h3 { font-size: 1.1em; margin: 0 0 0.5em; overflow-wrap: anywhere; }
 .controls { display: flex; flex-wrap: wrap; gap: 0.4em 1.2em; align-items: center; }
 [role="radiogroup"] { display: flex; flex-wrap: wrap; gap: 0 0.9em; }
-select, button { font: inherit; color: inherit; max-width: 100%; }
+select, button { font: inherit; max-width: 100%; }
+select, button, input { color: inherit; }
 .steps { display: flex; gap: 0.6em; align-items: center; }
-.steps output { min-width: 4ch; font-variant-numeric: tabular-nums; }
+.now { min-width: 4ch; font-variant-numeric: tabular-nums; }
 .status { margin: 0.5em 0; min-height: 2.8em; font-weight: 600; }
 .status::first-letter { text-transform: uppercase; }
 .pointer { margin: 0.3em 0; min-height: 1.4em; }
