@@ -1,3 +1,4 @@
+import contextlib
 import json
 import re
 import sys
@@ -8,6 +9,7 @@ import torch
 import traitlets
 from browser import chromium, contrasts, jupyter_lab, marks, offline, pixels, run_jupyter, tab_stops, write_notebook
 from PIL import Image
+from playwright.sync_api import TimeoutError
 from skimage import data as photographs
 
 from bra import biformer_nano
@@ -640,12 +642,13 @@ class TestNotebook:
     def test_in_jupyterlab_python_and_the_page_follow_each_other(self, browser, explorer, tmp_path):
         write_notebook(
             tmp_path / "x.ipynb",
-            SETUP + "explorer",
+            "from made import explorer\nexplorer",
             "print('now', explorer.choice())",
             "explorer.step = 7; explorer.block = 1; explorer.token = 7",
             "print('then', explorer.choice())",
             "explorer.token = None; explorer.step = 40; explorer.block = 0; explorer.query = 9",
         )
+        (tmp_path / "made.py").write_text(SETUP)
         wrong = []
         with jupyter_lab(tmp_path) as address:
             context = browser.new_context(viewport={"width": 1280, "height": 1000})
@@ -671,12 +674,14 @@ def status_of(place):
 
 def run_cell(page, number):
     cell = page.locator(".jp-CodeCell").nth(number)
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
-    page.wait_for_function(
-        "n => /\\d/.test(document.querySelectorAll('.jp-CodeCell')[n].querySelector('.jp-InputPrompt').textContent)",
-        arg=number,
-    )
+    prompt = cell.locator(".jp-InputPrompt")
+    for _ in range(10):  # a notebook that has just been opened may still look elsewhere for its keys
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        with contextlib.suppress(TimeoutError):
+            prompt.filter(has_not_text="[ ]").wait_for(timeout=2000)
+            break
+    prompt.filter(has_text=re.compile(r"\d")).wait_for()
     return cell
 
 
@@ -684,14 +689,15 @@ def talk(page, explorer):
     """Clicks that reach Python, and settings in Python that reach the page."""
     view = explorer.views[0]
     cell = run_cell(page, 0)
-    cell.locator(".explorer").wait_for()
-    cell.locator(".stage").click(position={"x": 2, "y": 2})
     said = lambda text: page.locator(".status", has_text=text).wait_for()  # noqa: E731
+    said(f"{region_name(view, 5)} reads {', '.join(map(str, view.index[5].tolist()))}")
+    assert regions(page, "reads", view) == view.index[5].tolist()
+    cell.locator(".stage").click(position={"x": 2, "y": 2})
     said(f"{region_name(view, 0)} reads {', '.join(map(str, view.index[0].tolist()))}")
     cell.locator(".stage").press("ArrowDown")
     cell.locator("input[value=tokens]").check()
     text = run_cell(page, 1).locator(".jp-OutputArea-output", has_text="now").text_content()
-    assert text.strip() == "now {'query': 4, 'block': 0, 'token': 23, 'step': 40}"
+    assert text.strip() == "now {'query': 4, 'block': 0, 'token': 34, 'step': 40}"
     run_cell(page, 2)
     said("coarse.0, step 7: token (row 1, column 2) of region 4")
     cell.locator("input[value=reads]").check()

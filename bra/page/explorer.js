@@ -459,10 +459,13 @@ function render({ model, el }) {
 
   // Text is dark on light or light on dark, as the page has it; controls must follow.
   const follow = () => {
+    if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
     const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
     view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
   };
-  const theme = new MutationObserver(follow), prefers = matchMedia("(prefers-color-scheme: dark)");
+  const theme = new MutationObserver(follow), placed = new ResizeObserver(follow);
+  const prefers = matchMedia("(prefers-color-scheme: dark)");
+  placed.observe(el);
   for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
   prefers.addEventListener("change", follow);
   follow();
@@ -473,6 +476,7 @@ function render({ model, el }) {
   return () => {
     for (const name of names) model.off(name, update);
     theme.disconnect();
+    placed.disconnect();
     prefers.removeEventListener("change", follow);
   };
 }
