@@ -57,7 +57,10 @@ class Explorer(anywidget.AnyWidget):
     ):
         payload = pack(views, image, title=title, history=history, step=step, truth=truth, columns=columns)
         self.views = list(views)
-        super().__init__(payload=payload, **(start(payload) | choice))
+        chosen = start(payload) | choice
+        token = chosen.pop("token")
+        super().__init__(payload=payload, **chosen)
+        self.token = token  # last: its region becomes the query
 
     @classmethod
     def from_model(
@@ -65,7 +68,7 @@ class Explorer(anywidget.AnyWidget):
         model: nn.Module,
         image: Float[Tensor, "*b c h w"],
         *,
-        shown: Float[Tensor, "c h w"] | None = None,
+        shown: Float[Tensor, "colours rows columns"] | None = None,
         layers: Sequence[str] | None = None,
         **rest,
     ) -> "Explorer":
@@ -98,26 +101,29 @@ class Explorer(anywidget.AnyWidget):
         name, value = proposal["trait"].name, proposal["value"]
         if name == "step" and value not in self.payload["steps"]:
             raise traitlets.TraitError(f"step must be among {self.payload['steps']}, but is {value}")
-        view = self.views[self.block if name != "block" else 0]
-        most = {
-            "query": view.grid[0] * view.grid[1],
-            "block": len(self.views),
-            "token": view.size[0] * view.size[1],
-        }.get(name)
-        if most is not None and value is not None and not 0 <= value < most:
-            raise traitlets.TraitError(f"{name} must be between 0 and {most - 1}, but is {value}")
+        block = value if name == "block" else self.block
+        require_below("block", block, len(self.views))  # first: the others are about its map
+        if name == "query":
+            require_below(name, value, len(self.views[block].index))
+        if name == "token" and value is not None:
+            require_below(name, value, self.views[block].size[0] * self.views[block].size[1])
         return value
 
-    @traitlets.observe("block", "token")
+    @traitlets.observe("query", "block", "token")
     def keep_together(self, change: dict) -> None:
-        """A token lies in its region; what another layer's map does not have is left."""
+        """The token lies in the query, and moves with it; what another layer's map does not have is left."""
         view, token = self.views[self.block], self.token
         if token is not None and token >= view.size[0] * view.size[1]:
             self.token = token = None
-        if token is not None:
-            self.query = view.locate(*divmod(token, view.size[1]))[0]
-        elif self.query >= view.grid[0] * view.grid[1]:
+        if self.query >= view.grid[0] * view.grid[1]:
             self.query = 0
+        if token is None:
+            return
+        region = view.locate(*divmod(token, view.size[1]))[0]
+        if change["name"] == "query" and region != self.query:
+            self.token = middle(view, self.query)
+        else:
+            self.query = region
 
     def _repr_mimebundle_(self, **kwargs):
         """For Jupyter: the widget, and the same front end as HTML for all places where no kernel runs."""
@@ -129,6 +135,21 @@ class Explorer(anywidget.AnyWidget):
         reads = ", ".join(map(str, view.index[self.query].tolist()))
         title = self.payload["title"] or "an image"
         return f"Explorer of {title}: {len(self.views)} layers; in {view.label}, region {self.query} reads {reads}."
+
+
+def require_below(name: str, value: int, count: int) -> None:
+    """Raise TraitError unless the value is 0 to count - 1."""
+    if not 0 <= value < count:
+        raise traitlets.TraitError(f"{name} must be between 0 and {count - 1}, but is {value}")
+
+
+def middle(view: View, region: int) -> int | None:
+    """The token in the middle of a region, counted row by row on the map; None if the region is all padding."""
+    row, column = divmod(region, view.grid[1])
+    (h, w), (down, across) = view.size, view.cell
+    if row * down >= h or column * across >= w:
+        return None
+    return (row * down + min((row + 1) * down, h)) // 2 * w + (column * across + min((column + 1) * across, w)) // 2
 
 
 @dataclass(frozen=True)

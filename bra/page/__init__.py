@@ -21,7 +21,7 @@ def start(payload: dict) -> dict:
     """What is chosen at first: the region that asks, or the middle one, in the first view, at the last step."""
     rows, columns = payload["layers"][0]["grid"]
     query = payload["truth"][0] if payload["truth"] else rows // 2 * columns + columns // 2
-    return {"query": query, "block": 0, "token": None, "step": payload["steps"][-1]}
+    return {"block": 0, "query": query, "token": None, "step": payload["steps"][-1]}
 
 
 def fragment(payload: dict, state: dict) -> str:

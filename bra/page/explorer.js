@@ -8,6 +8,7 @@
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const pairs = (text) => new Uint16Array(bytes(text).buffer);
 const PADDING = 65535;
+const MOST_NAMED = 16; // regions in one sentence
 
 class Layer {
   constructor(packed) {
@@ -156,6 +157,7 @@ function render({ model, el }) {
   };
   const share = (changes) => {
     for (const [name, value] of Object.entries(changes)) model.set(name, value);
+    state.over = null; // its pair was one of the query of before
     model.save_changes();
     update();
   };
@@ -233,12 +235,12 @@ function render({ model, el }) {
 
   // -- the affinity row and the matrix: pointing shows a pair, choosing makes its reader the query --
 
-  const listen = (element, pairUnder, start, moveBy) => {
+  const listen = (element, pairUnder, moveBy) => {
     element.addEventListener("pointermove", (event) => point(pairUnder(event)));
     element.addEventListener("click", (event) => {
       const pair = pairUnder(event);
-      point(pair);
       chooseRegion(element === view.row ? pair.to : pair.from);
+      point(pair);
     });
     element.addEventListener("keydown", (event) => {
       const { layer, query } = shared(), from = state.over ?? { from: query, to: query };
@@ -255,12 +257,11 @@ function render({ model, el }) {
     return clamp(Math.floor(share * count), 0, count - 1);
   };
   listen(view.row,
-    (event) => ({ from: shared().query, to: along(event, view.bars, shared().layer.regions) }), null,
+    (event) => ({ from: shared().query, to: along(event, view.bars, shared().layer.regions) }),
     (over, [down, right], layer, query) => ({ from: query, to: clamp(over.to + right + down, 0, layer.regions - 1) }));
   listen(view.matrix,
     (event) => ({ from: along(event, view.matrix, shared().layer.regions, true), to: along(event, view.matrix, shared().layer.regions) }),
-    null,
-    (over, [down, right], layer) => ({ from: clamp(over.from + down, 0, layer.regions - 1), to: clamp(over.to + right, 0, layer.regions - 1) }));
+    ({ from, to }, [down, right], { regions }) => ({ from: clamp(from + down, 0, regions - 1), to: clamp(to + right, 0, regions - 1) }));
   for (const element of [view.stage, view.row, view.matrix]) {
     element.addEventListener("pointerleave", () => point(null));
     element.addEventListener("blur", () => point(null));
@@ -283,21 +284,19 @@ function render({ model, el }) {
     return parts;
   };
 
-  const drawStage = ({ layer, step, query, token }) => {
+  const drawStage = ({ layer, step, query, token, show }) => {
     const routed = layer.reads(step, query), readers = layer.readers(step, query);
     view.overlay.setAttribute("viewBox", `0 0 ${layer.w} ${layer.h}`);
     view.overlay.replaceChildren();
     let lines = "";
     for (let row = 1; row < layer.rows && row * layer.down < layer.h; row++) lines += `M0 ${row * layer.down}H${layer.w}`;
-    for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) lines += `M${column * layer.across} 0V${layer.h}`;
-    const marks = [make("path", { class: "lines", d: lines })];
-    for (let region = 0; region < layer.regions && layer.regions <= 64; region++) { // more would be too small to read
-      const { x, y, width, height } = layer.box(region), size = Math.min(0.17 * Math.min(layer.down, layer.across), 0.03 * layer.w);
-      if (width > 0 && height > 0) marks.push(make("text", { class: "name", x: x + 0.5 * size, y: y + 1.3 * size, "font-size": size }, region));
+    for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) {
+      lines += `M${column * layer.across} 0V${layer.h}`;
     }
+    const marks = [make("path", { class: "lines", d: lines })];
     const [asked, answer] = payload.truth ?? [];
     const known = payload.truth && asked < layer.regions && answer < layer.regions;
-    if (state.show === "readers" && token === null) for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
+    if (show === "readers") for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
     else routed.forEach((region, i) => marks.push(...mark(region, "reads", i + 1)));
     if (known && (query === asked || query === answer)) marks.push(...mark(query === asked ? answer : asked, "should"));
     marks.push(...mark(query, "asks"));
@@ -305,10 +304,18 @@ function render({ model, el }) {
       const spot = { x: token % layer.w, y: Math.floor(token / layer.w), width: 1, height: 1 };
       marks.push(make("rect", { class: "rim", ...spot }), make("rect", { class: "token", ...spot }));
     }
-    if (state.over) for (const region of new Set([state.over.from, state.over.to])) if (region !== query) marks.push(...mark(region, "over"));
+    const pair = state.over ? new Set([state.over.from, state.over.to]) : [];
+    for (const region of pair) if (region !== query) marks.push(...mark(region, "over"));
+    const unit = Math.min(layer.down, layer.across), size = Math.min(0.17 * unit, 0.03 * layer.w);
+    for (let region = 0; region < layer.regions && layer.regions <= 64; region++) { // more would be too small to read
+      const { x, y } = layer.box(region);
+      if (layer.isReal(region)) {
+        marks.push(make("text", { class: "name", x: x + 0.1 * unit, y: y + 0.1 * unit + 0.8 * size, "font-size": size }, region));
+      }
+    }
     view.overlay.append(...marks);
 
-    const lit = new Set(state.show === "readers" && token === null ? readers.map(({ region }) => region) : routed).add(query);
+    const lit = new Set(show === "readers" ? readers.map(({ region }) => region) : routed).add(query);
     const attention = token === null || step !== last || !layer.heads ? null : layer.attention(step, token, state.head);
     const largest = attention?.reduce((a, b) => Math.max(a, b), 0);
     paint(view.cover, layer.w, layer.h, (i) => {
@@ -338,22 +345,28 @@ function render({ model, el }) {
     view.bars.replaceChildren(make("path", { class: "rest", d: rest }), make("path", { class: "chosen", d: chosen }), ...ranks, ...over);
   };
 
-  const drawMatrix = ({ block, layer, step, query }) => {
+  const drawMatrix = ({ block, layer, step, query, show }) => {
     const { levels, k, index } = layer.table(step), r = layer.regions;
     view.links.setAttribute("viewBox", `0 0 ${r} ${r}`);
     if (matrixShown !== `${block} ${step}`) { // it changes with the block and the step only
       matrixShown = `${block} ${step}`;
       paint(view.cells, r, r, (i) => (levels[i] === PADDING ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
       let dots = "";
-      for (let i = 0; i < r && r * k <= 2500; i++) for (const j of index.subarray(i * k, (i + 1) * k)) dots += `M${j + 0.32} ${i + 0.32}h.36v.36h-.36z`;
+      if (r * k <= 2500) index.forEach((j, n) => { dots += `M${j + 0.32} ${Math.floor(n / k) + 0.32}h.36v.36h-.36z`; });
       view.dots = make("path", { class: "dots", d: dots });
     }
-    const row = { x: 0, y: query, width: r, height: 1 };
-    const marks = [view.dots, make("rect", { class: "rim", ...row }), make("rect", { class: "asks", ...row })];
-    if (r * k > 2500) marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
+    const gap = 0.01 * r; // the frame lies around its row, or, if one asks who reads it, its column: it would hide it
+    const row = { x: -gap, y: query - gap, width: r + 2 * gap, height: 1 + 2 * gap };
+    const column = { x: row.y, y: row.x, width: row.height, height: row.width };
+    const line = show === "readers" ? column : row;
+    const marks = [view.dots, make("rect", { class: "rim", ...line }), make("rect", { class: "asks", ...line })];
+    if (r * k > 2500) { // then only those of the query
+      marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
+    }
     if (state.over) {
       const cell = { x: state.over.to, y: state.over.from, width: 1, height: 1 };
-      marks.push(make("path", { class: "over", d: `M${cell.x + 0.5} 0V${r}M0 ${cell.y + 0.5}H${r}` }), make("rect", { class: "over", ...cell }));
+      const cross = `M${cell.x + 0.5} 0V${r}M0 ${cell.y + 0.5}H${r}`;
+      marks.push(make("path", { class: "over", d: cross }), make("rect", { class: "over", ...cell }));
     }
     view.links.replaceChildren(...marks);
   };
@@ -363,13 +376,13 @@ function render({ model, el }) {
     return `region ${region} (row ${row}, column ${column})`;
   };
 
-  const tellState = ({ layer, step, query, token }, { routed, readers, attention }) => {
+  const tellState = ({ layer, step, query, token, show }, { routed, readers, attention }) => {
     const asking = where(layer, query);
     let text = `${asking} reads ${routed.join(", ")}`;
-    if (state.show === "readers" && token === null) {
-      text = readers.length
-        ? `${asking} is read by ${plural(readers.length, "region")}: ${readers.map(({ region, rank }) => `${region} (${ordinal(rank)} choice)`).join(", ")}`
-        : `${asking} is read by nobody`;
+    if (show === "readers") {
+      const named = readers.slice(0, MOST_NAMED).map(({ region, rank }) => `${region} (${ordinal(rank)} choice)`).join(", ");
+      const more = readers.length > MOST_NAMED ? ` and ${readers.length - MOST_NAMED} more` : "";
+      text = readers.length ? `${asking} is read by ${plural(readers.length, "region")}: ${named}${more}` : `${asking} is read by nobody`;
     }
     if (token !== null) {
       const at = `token (row ${Math.floor(token / layer.w)}, column ${token % layer.w}) of ${asking}`;
@@ -378,8 +391,9 @@ function render({ model, el }) {
         const head = state.head < 0 ? "on average over its heads" : `in head ${state.head}`;
         const percent = `${layer.levels === 255 ? "" : "about "}${(100 * attention[best]).toFixed(0)}%`;
         const n = layer.table(step).k * layer.down * layer.across;
-        text = `${at} reads most, ${head}, of the token (row ${Math.floor(best / layer.w)}, column ${best % layer.w}) of region `
-          + `${layer.regionAt(Math.floor(best / layer.w), best % layer.w)}: ${percent} of its attention, where an even share is ${(100 / n).toFixed(n < 100 ? 1 : 2)}%`;
+        const [y, x] = [Math.floor(best / layer.w), best % layer.w];
+        text = `${at} reads most, ${head}, of the token (row ${y}, column ${x}) of region ${layer.regionAt(y, x)}: `
+          + `${percent} of its attention, where an even share is ${(100 / n).toFixed(n < 100 ? 1 : 2)}%`;
       } else if (step !== last) text = `${at}: token weights are stored for the last step only, ${payload.steps[last]}`;
       else text = `${at}: the token weights of this layer were not asked for, or are too many to store`;
     }
@@ -391,9 +405,13 @@ function render({ model, el }) {
     const sentence = `${layer.label}${step_}: ${text}.`;
     if (view.status.textContent !== sentence) view.status.textContent = sentence;
     const { over } = state;
-    view.pointer.textContent = over === null || over.from >= layer.regions || over.to >= layer.regions ? ""
-      : `Affinity of region ${over.from} to region ${over.to}: ${number(layer.affinity(step, over.from, over.to))}`
-        + (layer.reads(step, over.from).includes(over.to) ? `, its ${ordinal(layer.reads(step, over.from).indexOf(over.to) + 1)} choice.` : ", not read.");
+    let pointed = "";
+    if (over !== null && over.from < layer.regions && over.to < layer.regions) {
+      const rank = layer.reads(step, over.from).indexOf(over.to) + 1;
+      pointed = `Affinity of region ${over.from} to region ${over.to}: ${number(layer.affinity(step, over.from, over.to))}, `
+        + (rank ? `its ${ordinal(rank)} choice.` : "not read.");
+    }
+    if (view.pointer.textContent !== pointed) view.pointer.textContent = pointed;
   };
 
   const tellBlocks = ({ block, step }) => {
@@ -413,19 +431,26 @@ function render({ model, el }) {
 
   const update = () => {
     const now = shared(), show = now.token !== null ? "tokens" : state.show;
+    now.show = show;
     if (now.token !== null) now.query = now.layer.regionAt(Math.floor(now.token / now.layer.w), now.token % now.layer.w);
     view.block.value = now.block;
     view.step.value = now.step;
+    view.step.setAttribute("aria-valuetext", payload.steps[now.step]);
     view.stepNow.textContent = payload.steps[now.step];
     for (const choice of view.shows) choice.checked = choice.value === show;
     view.headLabel.hidden = show !== "tokens" || !now.layer.heads;
     if (view.head.options.length !== now.layer.heads + 1) {
-      view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...Array.from({ length: now.layer.heads }, (_, m) => make("option", { value: m }, m)));
+      const heads = Array.from({ length: now.layer.heads }, (_, m) => make("option", { value: m }, m));
+      view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...heads);
       state.head = Math.min(state.head, now.layer.heads - 1);
       view.head.value = state.head;
     }
-    view.stage.setAttribute("aria-label", show === "tokens" ? "The image. Arrow keys choose a token." : "The image. Arrow keys choose a region.");
+    view.stage.setAttribute("aria-label", `The image. Arrow keys choose a ${show === "tokens" ? "token" : "region"}.`);
     const drawn = drawStage(now);
+    view.keys.reads.hidden = show === "readers";
+    view.keys.reader.hidden = show !== "readers";
+    view.keys.heat.hidden = !drawn.attention;
+    view.padding.hidden = now.layer.isReal(now.layer.regions - 1);
     drawRow(now, drawn.routed);
     drawMatrix(now);
     tellState(now, drawn);
@@ -434,10 +459,13 @@ function render({ model, el }) {
 
   // Text is dark on light or light on dark, as the page has it; controls must follow.
   const follow = () => {
+    if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
     const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
     view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
   };
-  const theme = new MutationObserver(follow), prefers = matchMedia("(prefers-color-scheme: dark)");
+  const theme = new MutationObserver(follow), placed = new ResizeObserver(follow);
+  const prefers = matchMedia("(prefers-color-scheme: dark)");
+  placed.observe(el);
   for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
   prefers.addEventListener("change", follow);
   follow();
@@ -448,6 +476,7 @@ function render({ model, el }) {
   return () => {
     for (const name of names) model.off(name, update);
     theme.disconnect();
+    placed.disconnect();
     prefers.removeEventListener("change", follow);
   };
 }
@@ -469,40 +498,57 @@ function build(payload, layers, last) {
     stages.set(stage, [...(stages.get(stage) ?? []), make("option", { value: i }, layer.label)]);
   });
   const options = [...stages].flatMap(([stage, found]) => (stage ? [make("optgroup", { label: stage }, ...found)] : found));
-  const step = make("div", { class: "steps" }, label("Training step", keep("step", make("input", { type: "range", min: 0, max: last, value: last }))),
-    keep("stepNow", make("output", {}, payload.steps[last])));
+  keep("step", make("input", { type: "range", min: 0, max: last, value: last }));
+  const step = make("div", { class: "steps" }, label("Training step", view.step),
+    keep("stepNow", make("span", { class: "now" }, payload.steps[last])));
   step.hidden = last === 0;
   const controls = make("div", { class: "controls" },
     label("Block", keep("block", make("select", {}, ...options))),
-    make("div", { role: "radiogroup", "aria-label": "Show" }, "Show ", choice("reads", "whom it reads"), choice("readers", "who reads it"), choice("tokens", "one token's attention")),
+    make("div", { role: "radiogroup", "aria-label": "Show" }, "Show ",
+      choice("reads", "whom it reads"), choice("readers", "who reads it"), choice("tokens", "one token's attention")),
     keep("headLabel", label("Head", keep("head", make("select")))), step);
 
   keep("stage", make("div", { class: "stage", tabindex: 0, role: "application", "aria-roledescription": "image with regions" },
-    keep("picture", make("canvas")), keep("cover", make("canvas")), keep("overlay", make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" }))));
-  keep("row", make("div", { class: "row", tabindex: 0, role: "application", "aria-label": "Affinity row. Left and right point at a region, Enter chooses it." },
+    keep("picture", make("canvas")), keep("cover", make("canvas")),
+    keep("overlay", make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" }))));
+  const part = (name, says) => ({ class: name, tabindex: 0, role: "application", "aria-label": says });
+  keep("row", make("div", part("row", "Affinity row. Left and right point at a region, Enter chooses it."),
     keep("bars", make("svg", { viewBox: "0 0 320 90", "aria-hidden": "true" }))));
-  keep("matrix", make("div", { class: "matrix", tabindex: 0, role: "application", "aria-label": "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader." },
+  keep("matrix", make("div", part("matrix", "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."),
     keep("cells", make("canvas")), keep("links", make("svg", { "aria-hidden": "true" }))));
-  const key = (kind, text) => make("span", { class: "key" }, make("i", { class: kind }), ` ${text}`);
+  view.keys = {};
+  const key = (kind, text) => {
+    const frame = { x: 3, y: 3, width: 22, height: 12 };
+    const drawn = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
+    const sample = make("svg", { viewBox: "0 0 28 18", "aria-hidden": "true" }, ...drawn);
+    return (view.keys[kind] = make("span", { class: "key" }, sample, ` ${text}`));
+  };
+  view.keys.heat = make("span", { class: "key" }, make("i"), " attention: none to most");
   const figure = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, ...caption));
   const truth = payload.truth ? [key("should", "the right answer")] : [];
   const panels = make("div", { class: "panels" },
-    figure([key("asks", "chosen"), key("reads", "reads, by rank"), key("reader", "reads it, at which rank"), ...truth], view.stage),
+    figure([key("asks", "chosen"), key("reads", "it reads, by rank"), key("reader", "reads it, at which rank"), ...truth,
+      view.keys.heat], view.stage),
     make("div", {}, figure(["Affinity of the chosen region to every region, numbered row by row; those it reads by rank."], view.row),
-      figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read."], view.matrix)));
+      figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read.",
+        keep("padding", make("span", {}, " Grey: regions of nothing but padding."))], view.matrix)));
 
-  const names = Object.keys(payload.columns), hits = payload.truth ? ["right region read", "and the other way round"] : [];
+  const names = Object.keys(payload.columns);
+  const hits = payload.truth ? ["right region read, this image", "the other way round, this image"] : [];
   const head = make("tr", {}, ...["block", "regions", "each reads", ...hits, ...names].map((name) => make("th", { scope: "col" }, name)));
   view.buttons = layers.map((layer) => make("button", { type: "button" }, layer.label));
   view.hits = layers.map(() => hits.map(() => make("td")));
   const rows = layers.map((layer, i) => make("tr", {}, make("th", { scope: "row" }, view.buttons[i]),
     make("td", {}, `${layer.rows} x ${layer.columns}`), make("td", {}, layer.routes[last].k), ...view.hits[i],
     ...names.map((name) => make("td", {}, payload.columns[name][i]))));
-  const table = make("details", { open: "" }, make("summary", {}, "Every block"),
-    make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Every block" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))));
-  const keys = make("details", {}, make("summary", {}, "Keys"), make("p", {}, "Tab goes from part to part. On the image, arrow keys choose a region, or a token. "
+  const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Every block" },
+    make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+  const table = make("details", { open: "" }, make("summary", {}, "Every block"), scroll);
+  const keys = make("details", {}, make("summary", {}, "Keys"), make("p", {},
+    "Tab goes from part to part. On the image, arrow keys choose a region, or a token. "
     + "On the affinity row and matrix they point at a pair, and Enter chooses its reader (on the row: the region pointed at)."));
-  keep("section", make("section", { class: "explorer", "aria-label": payload.title || "Explorer" }, ...(payload.title ? [make("h3", {}, payload.title)] : []), controls,
+  const title = payload.title ? [make("h3", {}, payload.title)] : [];
+  keep("section", make("section", { class: "explorer", "aria-label": payload.title || "Explorer" }, ...title, controls,
     keep("status", make("p", { class: "status", role: "status", "aria-live": "polite" })), panels,
     keep("pointer", make("p", { class: "pointer", "aria-live": "polite" })), table, keys));
   return view;
@@ -514,9 +560,10 @@ const STYLE = `
 h3 { font-size: 1.1em; margin: 0 0 0.5em; overflow-wrap: anywhere; }
 .controls { display: flex; flex-wrap: wrap; gap: 0.4em 1.2em; align-items: center; }
 [role="radiogroup"] { display: flex; flex-wrap: wrap; gap: 0 0.9em; }
-select, button { font: inherit; color: inherit; max-width: 100%; }
+select, button { font: inherit; max-width: 100%; }
+select, button, input { color: inherit; }
 .steps { display: flex; gap: 0.6em; align-items: center; }
-.steps output { min-width: 4ch; font-variant-numeric: tabular-nums; }
+.now { min-width: 4ch; font-variant-numeric: tabular-nums; }
 .status { margin: 0.5em 0; min-height: 2.8em; font-weight: 600; }
 .status::first-letter { text-transform: uppercase; }
 .pointer { margin: 0.3em 0; min-height: 1.4em; }
@@ -542,24 +589,24 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .over { stroke: #e69f00; stroke-width: 1.5; }
 .badge { stroke: #000; stroke-width: 1; stroke-dasharray: none; fill: #fff; }
 .rank { fill: #000; font-weight: 700; font-family: system-ui, sans-serif; }
-.name { fill: #fff; stroke: #000; stroke-width: 2.5; paint-order: stroke; vector-effect: non-scaling-stroke; font-family: system-ui, sans-serif; }
+.name { fill: #fff; stroke: #000; stroke-width: 2.5; paint-order: stroke; vector-effect: non-scaling-stroke;
+  font-family: system-ui, sans-serif; }
 .tick { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
 .rest { fill: currentColor; fill-opacity: 0.3; }
 .chosen { fill: currentColor; }
 .dots { fill: #fff; stroke: #000; stroke-width: 0.7; }
 .key { margin-right: 1em; white-space: nowrap; }
-.key i { display: inline-block; width: 1.3em; height: 0.9em; vertical-align: -0.1em; background: #555; border: 2.5px solid; }
-.key .asks { border-style: dotted; border-color: #fff; }
-.key .reads { border-style: dashed; border-color: #56b4e9; }
-.key .reader { border-style: double; border-color: #cc79a7; }
-.key .should { border-color: #d55e00; }
+.key svg { width: 28px; height: 18px; vertical-align: -4px; background: #555; }
+.key i { display: inline-block; width: 4em; height: 0.9em; vertical-align: -0.1em; forced-color-adjust: none;
+  background: linear-gradient(to right, HEAT); }
 .scroll { max-height: 16em; overflow: auto; }
 table { border-collapse: collapse; font-size: 0.9em; }
 th, td { padding: 0.15em 0.7em; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+thead th { position: sticky; top: 0; min-width: 5em; vertical-align: bottom; background: Canvas; }
 tbody th { font-weight: normal; white-space: nowrap; }
 button[aria-pressed="true"] { font-weight: 700; text-decoration: underline; }
 summary { cursor: pointer; }
-`;
+`.replace("HEAT", HEAT.map((colour) => `rgb(${colour})`).join(", "));
 
 // ---- where there is no Python: a model that remembers ----
 
