@@ -149,7 +149,7 @@ class TestInPython:
         one = Explorer.from_model(model, image[None], shown=dark, layers=["coarse.0"], title="t", query=5)
         assert (len(one.views), one.query, one.payload["title"]) == (1, 5, "t")
         assert one.payload["image"] == Explorer(dark, one.views).payload["image"]
-        with pytest.raises(ValueError, match="layers must be among deep.fine, coarse.0, not fine"):
+        with pytest.raises(ValueError, match=r"layers must be among deep\.fine, coarse\.0, not fine"):
             Explorer.from_model(model, image, layers=["fine"])
         nano = Explorer.from_model(biformer_nano(), torch.rand(3, 32, 32))
         assert [layer["label"] for layer in nano.payload["layers"]] == ["stage 0, block 0", "stage 0, block 1"]
@@ -278,7 +278,8 @@ class TestFile:
         expect_reads(page, explorer, 0, 3)
         page.locator(".stage").focus()
         for key, query in (
-            ("ArrowLeft", 2), ("ArrowUp", 2), ("ArrowDown", 6), ("ArrowDown", 10), ("ArrowDown", 10),  # below is padding
+            ("ArrowLeft", 2), ("ArrowUp", 2), ("ArrowDown", 6), ("ArrowDown", 10),
+            ("ArrowDown", 10),  # below is padding
             ("ArrowRight", 11), ("ArrowRight", 11), ("ArrowUp", 7), ("ArrowLeft", 6),
         ):  # fmt: skip
             page.keyboard.press(key)
@@ -439,8 +440,8 @@ class TestFile:
         hover(page, ".matrix", 3, 9, 16, 16)
         expect_pair(page, explorer, 3, 9, step=7)
         page.locator("input[value=tokens]").check()
-        assert status(page).startswith("deep.fine, step 7: token (row 3, column 4) of region 5 (row 1, column 1): token "
-                                       "weights are stored for the last step only, 40")  # fmt: skip
+        at = "deep.fine, step 7: token (row 3, column 4) of region 5 (row 1, column 1)"
+        assert status(page).startswith(f"{at}: token weights are stored for the last step only, 40")
         page.locator("input[value=reads]").check()
         page.get_by_role("button", name="coarse.0").click()
         slider.focus()
@@ -486,7 +487,8 @@ class TestFile:
         for line in ('combobox "Block"', 'radio "whom it reads" [checked]', 'slider "Training step": "2"',
                      'application "The image. Arrow keys choose a region."', "status:", 'button "deep.fine" [pressed]',
                      'application "Affinity row. Left and right point at a region, Enter chooses it."',
-                     'application "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."'):  # fmt: skip
+                     'application "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."',
+        ):  # fmt: skip
             assert line in tree, tree
         assert page.locator(".pointer").get_attribute("aria-live") == "polite"
         assert page.locator(".stage svg").get_attribute("aria-hidden") == "true"
