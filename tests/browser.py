@@ -128,8 +128,8 @@ def contrasts(page: Page) -> dict[str, float]:
             const texts = [...root.querySelectorAll("section *:not(svg *):not(canvas):not(option):not(optgroup)")];
             return texts.filter(one => one.checkVisibility() && (one.localName === "select"
                 || [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim()))).map(one => {
-                const below = behind(one);
-                return [`${one.localName}: ${one.textContent}`, over(getComputedStyle(one).color, `rgb(${below})`), below];
+                const below = behind(one), text = over(getComputedStyle(one).color, `rgb(${below})`);
+                return [`${one.localName}: ${one.textContent}`, text, below];
             });
         }"""
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import bra
-from bra.diary import Diary, entropy
+from bra.diary import Diary, entropy, steps_to_note
 from bra.recall import Recall, hit_rates
 from bra.topk import Routes
 
@@ -41,3 +41,36 @@ def test_a_diary_notes_what_the_model_routes_at_its_steps():
         assert page["entropy"] == pytest.approx([entropy(r, 64) for r in routes], abs=1e-3)
         assert page["index"] == [r.index[0].tolist() for r in routes]
         assert torch.allclose(torch.tensor(page["affinity"][1]), routes[1].affinity[0], atol=0.006)
+
+
+def test_a_diary_hands_each_page_on_as_it_is_written():
+    kept = []
+    diary = Diary(
+        Recall().sample(3, seed=5), steps=(1, 3), keep=lambda page: kept.append((page["step"], len(diary.pages)))
+    )
+    model = bra.biformer_nano()
+    for step in range(5):
+        diary(step, model)
+    assert kept == [(1, 1), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("last", "steps"),
+    [
+        (1, (0, 1)),
+        (10, (0, 10)),
+        (11, (0, 10, 11)),
+        (40, (0, 10, 14, 20, 28, 40)),
+        (500, (0, 10, 14, 20, 28, 40, 57, 80, 113, 160, 226, 320, 453, 500)),
+    ],
+)
+def test_the_steps_to_note_are_close_at_first_and_end_with_the_last(last, steps):
+    assert steps_to_note(last) == steps
+
+
+@pytest.mark.parametrize("last", range(1, 3000, 37))
+def test_the_steps_to_note_rise_and_are_few(last):
+    steps = steps_to_note(last)
+    assert list(steps) == sorted(set(steps)) and steps[0] == 0 and steps[-1] == last
+    assert last < 15 or steps[-2] >= last / 1.5
+    assert len(steps) <= 20

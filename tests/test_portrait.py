@@ -121,7 +121,7 @@ def test_a_model_of_one_channel_sees_photographs_grey(tmp_path, photograph):
     config = TrainConfig(data=f"fashion-mnist:{tmp_path / 'data'}", steps=1, batch=4, warmup=0, device="cpu")
     path = train(replace(config, out=tmp_path / "run")).path
     assert "data-explorer" in (path / "explorer.html").read_text()
-    assert of_run(path).image.shape[0] == 1
+    assert of_run(path).image.shape[0] == 1 and not (path / "routing.jsonl").exists()
     portrait = of_run(path, photograph=photograph)
     side = of_run(path).image.shape[-1]
     grey = open_photograph(photograph, side, 1.0).float().mean(dim=0)

@@ -80,6 +80,20 @@ def test_rewinding_drops_the_metrics_after_a_step_and_a_torn_line(tmp_path):
     assert run.read_metrics() == []
 
 
+def test_rewinding_drops_the_pages_of_the_diary_too(tmp_path):
+    run = begun(tmp_path)
+    run.rewind(4)
+    assert not run.routing.exists(), "a run that keeps no diary gets none"
+    for step in (0, 2, 3, 4):
+        run.note_routing({"step": step, "index": [[step]]})
+    with run.routing.open("a") as file:
+        file.write('{"step": 5, "in')
+    run.rewind(3)
+    assert [json.loads(line) for line in run.routing.read_text().splitlines()] == [
+        {"step": step, "index": [[step]]} for step in (0, 2, 3)
+    ]
+
+
 def test_a_lost_checkpoint_is_not_taken_for_a_run_that_has_not_begun(tmp_path):
     run = RunFolder(tmp_path / "run", {}, resume=False)
     assert run.load_checkpoint() is None
@@ -149,6 +163,7 @@ def test_only_the_writer_writes(tmp_path):
     for step in (0, 5):
         reader.open_tensorboard(step)
         reader.log(step=step, loss=0.5)
+        reader.note_routing({"step": step})
         reader.save_checkpoint(step, {})
         reader.rewind(step)
         reader.keep_best(step, 0.5, nn.Linear(2, 3))

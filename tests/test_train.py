@@ -20,10 +20,11 @@ from bra.build import load_model
 from bra.data import RecallBoards
 from bra.engine import Learner
 from bra.evaluation import evaluate
-from bra.recall import Recall
+from bra.recall import Recall, hit_rates
 from bra.recipes import TrainConfig
 from bra.report import table
-from bra.train import Evaluation, complete, evaluate_again, prepare, train
+from bra.runs import read_lines
+from bra.train import Evaluation, complete, evaluate_again, keep_diary, prepare, train
 from bra.weights import read_tensors
 
 ROOT = Path(__file__).parent.parent
@@ -87,7 +88,11 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     assert [line["step"] for line in losses(run.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     model, data, _ = load_model(run.path)
     assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
+    assert [page["step"] for page in read_lines(run.routing)] == [0, 6]
+    page = (run.path / "explorer.html").read_text()
+    assert '"steps": [0, 6]' in page and f"<title>{run.path}, held-out image 0: says " in page
     found = table(run)
+    assert f"open {run.path / 'explorer.html'} in a browser" in found
     assert re.search(r"topk routing +\d+\.\d\d% +\d\.\d{3}\n", found)
     assert re.search(r"guessing a shape on the board +25\.00% +-\n", found)
     assert re.search(r"same weights, blind routing +\d+\.\d\d% +0\.\d{3}\n", found)
@@ -110,6 +115,33 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(kind, tmp_path):
     for name in ("checkpoint", "best", "model"):
         a, b = (read_tensors(run.path / f"{name}.safetensors")[0] for run in (whole, parts))
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_diary_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
+    config = replace(SHORT, steps=15)
+    whole = train(replace(config, out=tmp_path / "whole"))
+    training = prepare(replace(config, out=tmp_path / "parts"))
+    diary = keep_diary(training)
+
+    def die(step, model):
+        diary(step, model)
+        if step == 11:
+            raise SystemError
+
+    with pytest.raises(SystemError):
+        complete(training, die)
+    assert [page["step"] for page in read_lines(training.run.routing)] == [0, 10]
+    assert read_tensors(training.run.checkpoint)[1]["step"] == "9", "so that step 10 is taken again"
+    parts = train(replace(config, out=tmp_path / "parts", resume=True))
+    assert parts.routing.read_text() == whole.routing.read_text()
+    assert [page["step"] for page in read_lines(parts.routing)] == [0, 10, 14, 15]
+    last = read_lines(parts.routing)[-1]
+    model, data, _ = load_model(parts.path)
+    boards = next(data.held_out(64))
+    routes = model.routes(boards.image)
+    assert last["index"] == [r.index[0].tolist() for r in routes], "the diary is about the first held-out board"
+    rates = hit_rates(routes, boards)["hit_rate"]
+    assert last["hit_rate"] == pytest.approx(rates, abs=1e-4), "and tells how often all of them are right"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")

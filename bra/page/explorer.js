@@ -41,7 +41,7 @@ class Layer {
     const found = [];
     for (let i = 0; i < this.regions; i++) {
       const rank = index.subarray(i * k, (i + 1) * k).indexOf(region);
-      if (rank >= 0) found.push({ region: i, rank: rank + 1 });
+      if (rank >= 0 && this.isReal(i)) found.push({ region: i, rank: rank + 1 });
     }
     return found;
   }
@@ -350,9 +350,14 @@ function render({ model, el }) {
     view.links.setAttribute("viewBox", `0 0 ${r} ${r}`);
     if (matrixShown !== `${block} ${step}`) { // it changes with the block and the step only
       matrixShown = `${block} ${step}`;
-      paint(view.cells, r, r, (i) => (levels[i] === PADDING ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
+      const padding = Array.from({ length: r }, (_, i) => !layer.isReal(i)); // reads nobody, and nobody reads it
+      const isGrey = (i) => levels[i] === PADDING || padding[Math.floor(i / r)];
+      paint(view.cells, r, r, (i) => (isGrey(i) ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
       let dots = "";
-      if (r * k <= 2500) index.forEach((j, n) => { dots += `M${j + 0.32} ${Math.floor(n / k) + 0.32}h.36v.36h-.36z`; });
+      for (let n = 0; n < r * k && r * k <= 2500; n++) {
+        const i = Math.floor(n / k);
+        if (!padding[i]) dots += `M${index[n] + 0.32} ${i + 0.32}h.36v.36h-.36z`;
+      }
       view.dots = make("path", { class: "dots", d: dots });
     }
     const gap = 0.01 * r; // the frame lies around its row, or, if one asks who reads it, its column: it would hide it
@@ -565,7 +570,6 @@ select, button, input { color: inherit; }
 .steps { display: flex; gap: 0.6em; align-items: center; }
 .now { min-width: 4ch; font-variant-numeric: tabular-nums; }
 .status { margin: 0.5em 0; min-height: 2.8em; font-weight: 600; }
-.status::first-letter { text-transform: uppercase; }
 .pointer { margin: 0.3em 0; min-height: 1.4em; }
 .panels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 260px), 1fr)); gap: 1em; align-items: start; }
 figure { margin: 0 0 0.8em; }
