@@ -33,6 +33,7 @@ class Explorer(anywidget.AnyWidget):
     history: earlier steps, as the pages of a `Diary`: step, index and affinity of every layer.
     truth: (region that asks, region that it should read), where the right answer is known.
     columns: more columns for the table of layers, each a value a layer.
+    query, block, token: what is chosen at first; a query of None is the region that asks, or the middle one.
     Raises ValueError for what does not fit together; TraitError for a choice out of range.
     """
 
@@ -53,13 +54,14 @@ class Explorer(anywidget.AnyWidget):
         step: int = 0,
         truth: tuple[int, int] | None = None,
         columns: Mapping[str, Sequence[float | str]] | None = None,
-        **choice: int,
+        query: int | None = None,
+        block: int = 0,
+        token: int | None = None,
     ):
         payload = pack(views, image, title=title, history=history, step=step, truth=truth, columns=columns)
         self.views = list(views)
-        chosen = start(payload) | choice
-        token = chosen.pop("token")
-        super().__init__(payload=payload, **chosen)
+        query = start(payload)["query"] if query is None else query
+        super().__init__(payload=payload, query=query, block=block, step=step)
         self.token = token  # last: its region becomes the query
 
     @classmethod
@@ -74,12 +76,16 @@ class Explorer(anywidget.AnyWidget):
     ) -> "Explorer":
         """The explorer of any model with BRA layers, found by walking its modules, and one image that it is given.
 
-        shown: what to show of the image, -1 black to 1 bright; None: the image itself. layers: names of the layers that
-        are wanted; None: all. rest: as for `Explorer`. Raises ValueError as `look` and `Explorer` do.
+        shown: what to show of the image, -1 black to 1 bright; None: the image itself, its lowest value black and its
+        highest bright if they are outside of that. layers: names of the layers that are wanted; None: all. rest: as for
+        `Explorer`. Raises ValueError as `look` and `Explorer` do.
         """
+        views = look(model, image, layers)
         if shown is None:
             shown = image if image.ndim == 3 else image[0]
-        return cls(shown, look(model, image, layers), **rest)
+            low, high = shown.min(), shown.max()
+            shown = shown if low >= -1 and high <= 1 else (shown - low) / (high - low) * 2 - 1
+        return cls(shown, views, **rest)
 
     @classmethod
     def of(cls, portrait: Portrait) -> "Explorer":
@@ -134,7 +140,8 @@ class Explorer(anywidget.AnyWidget):
         view = self.views[self.block]
         reads = ", ".join(map(str, view.index[self.query].tolist()))
         title = self.payload["title"] or "an image"
-        return f"Explorer of {title}: {len(self.views)} layers; in {view.label}, region {self.query} reads {reads}."
+        layers = f"{len(self.views)} layer{'s' * (len(self.views) > 1)}"
+        return f"Explorer of {title}: {layers}; in {view.label}, region {self.query} reads {reads}."
 
 
 def require_below(name: str, value: int, count: int) -> None:
@@ -174,6 +181,13 @@ class Request:
 
 def write(request: Request) -> Path:
     """Write the file that is asked for. Raises ValueError, FileNotFoundError, and what `bra.portrait` raises."""
+    if request.out.is_dir():
+        raise ValueError(f"out must be a file, but {request.out} is a folder")
+    idle = {"run": ("model", "weights", "size"), "image": ("number",)}
+    for other in (name for name in idle if getattr(request, name) is not None):
+        for name in idle[other]:
+            if getattr(request, name) != getattr(Request(), name):
+                raise ValueError(f"{name} must be left out beside {other}: it would change nothing")
     if request.run is not None:
         portrait = of_run(request.run, request.number, request.image)
     elif request.image is not None:

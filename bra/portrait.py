@@ -89,9 +89,9 @@ def of_held_out(
         known["truth"] = (int(batch.query), int(batch.target))
     if rates:
         over = f"{data.held_out_count} boards"
-        shown = {f"right region read, {over}": rates}
+        shown = {f"asking region reads the right one, {over}": rates}
         if "reverse_hit_rate" in held_out:
-            shown[f"the other way round, {over}"] = held_out["reverse_hit_rate"]
+            shown[f"right one reads the asking one, {over}"] = held_out["reverse_hit_rate"]
         known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
     title = f"{name}, held-out image {number}"
     portrait = of_pixels(model, batch.image[0], data, title, data.classes[int(batch.label)])
@@ -132,8 +132,8 @@ def of_pixels(
 
 def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 size size"]:
     """The middle square of a photograph, the right side up. Raises FileNotFoundError, DamagedImage."""
-    if not path.exists():
-        raise FileNotFoundError(f"image {path} does not exist")
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} is no file")
     with open_image(path, str(path)) as image:
         upright = ImageOps.exif_transpose(image)
         return cut(upright, centre_box(*upright.size, share), size)

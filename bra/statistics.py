@@ -98,11 +98,14 @@ def routing_statistics(model: nn.Module, batches: Iterable[Float[Tensor, "_ c _ 
     The model runs in evaluation and without gradient; its modes are then as before. Images count alike, however they
     are batched. A region that is all padding does not count as one that reads; what is read counts even if it is
     padding. A region that is listed twice counts twice in the distance, and once in the overlap.
-    Raises ValueError for no images, a model in which no BRA layer ran, and affinities that are NaN or inf.
+    Raises ValueError for no images, or what is none; a model in which no BRA layer ran; affinities that are NaN or inf.
     """
     images, sums, seen = 0, Sums(Counter(), Counter()), {}
     with evaluating(model), torch.no_grad():
         for batch in batches:
+            if not isinstance(batch, Tensor) or batch.ndim != 4:
+                found = f"a tensor {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
+                raise ValueError(f"batches must hold images (b c h w), without their labels, but hold {found}")
             runs: list[Run] = []
             with watch(bra_layers(model), lambda run, runs=runs: runs.append(run._replace(qkv=None))):
                 model(batch)

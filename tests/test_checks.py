@@ -148,6 +148,14 @@ def rolled_out(index, *, keeps=0.5, gives=None, reverse=False, swap=False, once=
     return torch.tensor(held)
 
 
+def identity_last(index):
+    return (rolled_out(index, keeps=0.0, gives=1 / index.shape[2]) + torch.eye(index.shape[1])) / 2
+
+
+def by_entry(index):
+    return math.prod(rolled_out(table[None]) for table in index)
+
+
 def averaged(index):
     return torch.stack([rolled_out(table[None]) for table in index]).mean(dim=0)
 
@@ -420,6 +428,9 @@ WRONG = [
     ("explorer", "no identity", lambda index: rolled_out(index, keeps=0.0, gives=1 / index.shape[2]), "identity is missing"),
     ("explorer", "not halved", lambda index: rolled_out(index, keeps=1.0, gives=1 / index.shape[2]), "not halved"),
     ("explorer", "no 1/k", lambda index: rolled_out(index, gives=0.5), "1/k is missing"),
+    ("explorer", "result transposed", lambda index: rolled_out(index).T, "result is transposed"),
+    ("explorer", "identity at the end", identity_last, "once, at the end"),
+    ("explorer", "entry by entry", by_entry, "entry by entry"),
     ("explorer", "mean of blocks", averaged, "mean over the blocks"),
     ("explorer", "first block only", lambda index: rolled_out(index[:1]), "after the first block"),
     ("explorer", "last block only", lambda index: rolled_out(index[-1:]), "last block alone"),

@@ -170,8 +170,11 @@ def test_the_history_is_of_before_the_views_and_the_views_are_last():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": torch.zeros(2, 20, 45)}, r"image must be \(3 h w\) or \(1 h w\), at least one pixel, but its shape"),
-        ({"image": torch.zeros(3, 20, 0)}, r"at least one pixel, but its shape is \(3, 20, 0\)"),
+        (
+            {"image": torch.zeros(2, 20, 45)},
+            r"image must be \(3 h w\) or \(1 h w\) to be shown, but is \(2, 20, 45\): pass shown=",
+        ),
+        ({"image": torch.zeros(3, 20, 0)}, r"to be shown, but is \(3, 20, 0\)"),
         ({"image": torch.zeros(3, 45, 20)}, r"map of stages.0.1.attention, 4 x 9 tokens, but is 45 x 20 pixels"),
         ({"views": []}, "views must hold at least one layer, but there is none"),
         ({"truth": (0, 6)}, r"truth must be two regions of 0 to 5, but is \(0, 6\)"),

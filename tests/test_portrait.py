@@ -70,13 +70,15 @@ def test_hit_rates_stand_beside_the_blocks_and_the_best_block_comes_first(run):
         portrait = of_run(run)
         assert portrait.block == best
         assert portrait.about["columns"] == {
-            "right region read, 4096 boards": [f"{rate:.1%}" for rate in rates],
-            "the other way round, 4096 boards": ["50.0%", "6.3%"],
+            "asking region reads the right one, 4096 boards": [f"{rate:.1%}" for rate in rates],
+            "right one reads the asking one, 4096 boards": ["50.0%", "6.3%"],
         }
         assert f'"block": {best},' in portrait.html()
     del summary["held_out"]["reverse_hit_rate"]
     (run / "summary.json").write_text(json.dumps(summary))
-    assert list(of_run(run).about["columns"]) == ["right region read, 4096 boards"], "a run of before it was measured"
+    assert list(of_run(run).about["columns"]) == ["asking region reads the right one, 4096 boards"], (
+        "a run of before it was measured"
+    )
 
 
 def test_the_first_board_has_the_history_of_the_training_and_others_have_none(run):
@@ -199,7 +201,7 @@ def test_a_damaged_or_missing_photograph_is_named(tmp_path, photograph):
     (tmp_path / "notes.jpg").write_text("no image")
     with pytest.raises(DamagedImage, match=r"notes\.jpg is not a whole image"):
         of_run(COMMITTED, photograph=tmp_path / "notes.jpg")
-    with pytest.raises(FileNotFoundError, match=r"image .*nothing\.png does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"image .*nothing\.png is no file"):
         of_photograph(tmp_path / "nothing.png")
 
 

@@ -215,3 +215,14 @@ def test_rollout_refuses_other_grids_and_none():
         rollout([a_view([0], [2], [2]), a_view([0], [2], [2], grid=(3, 1))])
     with pytest.raises(ValueError, match="views must be of one grid, but are of none"):
         rollout([])
+
+
+@pytest.mark.parametrize(
+    ("batches", "found"),
+    [([(torch.rand(2, 3, 32, 32), torch.zeros(2))], "a tuple"), (torch.rand(2, 3, 32, 32), r"a tensor \(3, 32, 32\)")],
+)
+def test_batches_hold_images_alone(batches, found):
+    with pytest.raises(
+        ValueError, match=rf"batches must hold images \(b c h w\), without their labels, but hold {found}"
+    ):
+        routing_statistics(bra.biformer_nano(), batches)

@@ -63,7 +63,7 @@ def pack(
 def require_image(image: Tensor, views: Sequence[View]) -> None:
     """Raise ValueError unless the image could have given maps of these sizes: as many pixels a token down as across."""
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise ValueError(f"image must be (3 h w) or (1 h w), at least one pixel, but its shape is {tuple(image.shape)}")
+        raise ValueError(f"image must be (3 h w) or (1 h w) to be shown, but is {tuple(image.shape)}: pass shown=")
     if not views:
         raise ValueError("views must hold at least one layer, but there is none")
     (height, width) = image.shape[1:]
