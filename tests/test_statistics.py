@@ -221,7 +221,7 @@ def test_rollout_refuses_other_grids_and_none():
     ("batches", "found"),
     [([(torch.rand(2, 3, 32, 32), torch.zeros(2))], "a tuple"), (torch.rand(2, 3, 32, 32), r"a tensor \(3, 32, 32\)")],
 )
-def test_batches_hold_images_alone(batches, found):
+def test_batches_hold_images_alone(batches, found, unchecked):
     with pytest.raises(
         ValueError, match=rf"batches must hold images \(b c h w\), without their labels, but hold {found}"
     ):
