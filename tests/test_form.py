@@ -14,6 +14,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from bra.page import FRONT_END
+
 ROOT = Path(__file__).parent.parent
 # fmt: off
 STEPS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer",
@@ -283,6 +285,12 @@ class TestNotebook:
         for cell in nbformat.read(path, 4).cells:
             for output in cell.get("outputs", []):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), "run make notebooks"
+
+    def test_stored_explorers_are_those_of_the_present_front_end(self, path):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                page = output.get("data", {}).get("text/html", "")
+                assert "data-explorer" not in page or FRONT_END in page, "run make notebooks"
 
     def test_every_output_is_compared_or_says_that_it_is_not(self, path):
         for cell in nbformat.read(path, 4).cells:

@@ -115,8 +115,9 @@ def pack_view(view: View, levels: int) -> dict:
         "weights": "",
     }
     if view.weights is not None:
-        largest = view.weights.amax(dim=-1, keepdim=True).clamp(min=1e-300)
-        codes = (view.weights.double() / largest).sqrt().mul(levels).round().to(torch.uint8).numpy().reshape(-1)
+        weights = view.weights.double()
+        largest = weights.amax(dim=-1, keepdim=True).clamp(min=1e-300)  # of a token that reads padding alone it is 0
+        codes = (weights / largest).sqrt().mul(levels).round().to(torch.uint8).numpy().reshape(-1)
         if levels == 15:
             codes = np.pad(codes, (0, len(codes) % 2))
             codes = codes[::2] * 16 + codes[1::2]
