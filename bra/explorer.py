@@ -204,7 +204,7 @@ def main() -> None:
         path = write(tyro.cli(Request, prog="python -m bra.explorer"))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"{path} ({path.stat().st_size / 1e6:.1f} MB): open it in a browser")
+    print(f"{path} ({path.stat().st_size / 1000:,.0f} kB): open it in a browser")
 
 
 if __name__ == "__main__":

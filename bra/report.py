@@ -31,7 +31,7 @@ def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
         draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
     else:
         draw_photo(model, data).save(run.path / "routes.png")
-    run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, nothing is lost
+    run.finish(model, summary | {"environment": environment()})  # first: should the explorer fail, nothing is lost
     portrait = of_held_out(model, data, str(run.path), last["held_out"], read_lines(run.routing), last["step"])
     write_atomically(run.explorer, portrait.html())
 
