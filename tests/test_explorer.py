@@ -235,11 +235,19 @@ def expect_reads(page, explorer, block, query, step=40):
     if query == 5:
         rank = ["1st", "2nd", "3rd"][reads.index(3)] if 3 in reads else None
         text += f". It should read 3: {f'a hit, its {rank} choice' if rank else 'a miss'}"
+    if query == 3:
+        asking = index[5].tolist()
+        rank = ["1st", "2nd", "3rd"][asking.index(3)] if 3 in asking else None
+        text += f". Region 5, which asks, should read it: {f'a hit, its {rank} choice' if rank else 'a miss'}"
     assert status(page) == f"{text}."
     assert regions(page, "asks", view) == [query]
     assert regions(page, "reads", view) == reads
     assert page.locator(".stage .rank").all_text_contents() == [str(i + 1) for i in range(len(reads))]
-    assert regions(page, "should", view) == {5: [3], 3: [5]}.get(query, [])
+    assert regions(page, "should", view) == {5: [3]}.get(query, [])
+    assert regions(page, "asker", view) == {3: [5]}.get(query, [])
+    keys = {key.strip() for key in page.locator(".key").filter(visible=True).all_text_contents()}
+    told = {5: {"the right answer"}, 3: {"asks for it"}}.get(query, set())
+    assert keys & {"the right answer", "asks for it"} == told
 
 
 def table_at(explorer, block, step):
@@ -442,8 +450,8 @@ class TestFile:
 
     def test_the_table_tells_hits_and_misses_of_every_block(self, page, explorer):
         heads = page.locator("thead th").all_text_contents()
-        assert heads == ["block", "regions", "each reads", "right region read, this image",
-                         "the other way round, this image", "of 9"]  # fmt: skip
+        assert heads == ["block", "regions", "each reads", "asking region reads the right one, this image",
+                         "right one reads the asking one, this image", "of 9, after step 40"]  # fmt: skip
         seen = set()
         for i, step in enumerate((40, 7, 3)):
             page.locator("input[type=range]").fill(str(2 - i))
@@ -526,13 +534,15 @@ class TestFile:
         with offline(browser, explorer.save_html(tmp_path / "page.html"), forced_colors="active") as page:
             assert page.evaluate("matchMedia('(forced-colors: active)').matches")
             dashes = "one => getComputedStyle(one).strokeDasharray"
-            kinds = ["asks", "reads", "should", "reader"]
+            kinds = ["asks", "reads", "should", "reader", "asker"]
             found = [page.locator(f".stage rect.{kind}:not(.badge)").first.evaluate(dashes) for kind in kinds[:3]]
             page.locator("input[value=readers]").check()
             found.append(page.locator(".stage rect.reader:not(.badge)").first.evaluate(dashes))
-            assert len(set(found)) == 4, "each kind has its own dashes"
+            click(page, ".stage", 0, 9, 5, 11)
+            found.append(page.locator(".stage rect.asker").evaluate(dashes))
+            assert len(set(found)) == 5, "each kind has its own dashes"
             keys = page.locator(".key").filter(visible=True).all_text_contents()
-            assert keys == [" chosen", " reads it, at which rank", " the right answer"]
+            assert keys == [" chosen", " reads it, at which rank", " asks for it"]
             assert {name: c for name, c in contrasts(page).items() if c < 4.5} == {}
             weights = page.locator("button").evaluate_all("all => all.map(one => getComputedStyle(one).fontWeight)")
             assert weights == ["700", "400"], "the chosen block is bold"

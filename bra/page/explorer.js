@@ -298,7 +298,9 @@ function render({ model, el }) {
     const known = payload.truth && asked < layer.regions && answer < layer.regions;
     if (show === "readers") for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
     else routed.forEach((region, i) => marks.push(...mark(region, "reads", i + 1)));
-    if (known && (query === asked || query === answer)) marks.push(...mark(query === asked ? answer : asked, "should"));
+    const other = !known ? "" : query === asked ? "should" : query === answer ? "asker" : ""; // of the two that belong together
+    const otherMark = other ? mark(other === "should" ? answer : asked, other) : [];
+    marks.push(...otherMark);
     marks.push(...mark(query, "asks"));
     if (token !== null) {
       const spot = { x: token % layer.w, y: Math.floor(token / layer.w), width: 1, height: 1 };
@@ -324,7 +326,7 @@ function render({ model, el }) {
       const strength = largest ? attention[i] / largest : 0;
       return [...heat(strength), 90 + 130 * strength];
     });
-    return { routed, readers, attention };
+    return { routed, readers, attention, framed: otherMark.length ? other : "" };
   };
 
   const drawRow = ({ layer, step, query }, routed) => {
@@ -402,9 +404,11 @@ function render({ model, el }) {
       } else if (step !== last) text = `${at}: token weights are stored for the last step only, ${payload.steps[last]}`;
       else text = `${at}: the token weights of this layer were not asked for, or are too many to store`;
     }
-    if (payload.truth && query === payload.truth[0] && payload.truth[1] < layer.regions) {
-      const rank = routed.indexOf(payload.truth[1]) + 1;
-      text += `. It should read ${payload.truth[1]}: ${rank ? `a hit, its ${ordinal(rank)} choice` : "a miss"}`;
+    const [asked, answer] = payload.truth ?? [];
+    if (payload.truth && Math.max(asked, answer) < layer.regions && (query === asked || query === answer)) {
+      const rank = layer.reads(step, asked).indexOf(answer) + 1;
+      text += query === asked ? `. It should read ${answer}` : `. Region ${asked}, which asks, should read it`;
+      text += rank ? `: a hit, its ${ordinal(rank)} choice` : ": a miss";
     }
     const step_ = last ? `, step ${payload.steps[step]}` : "";
     const sentence = `${layer.label}${step_}: ${text}.`;
@@ -455,6 +459,7 @@ function render({ model, el }) {
     view.keys.reads.hidden = show === "readers";
     view.keys.reader.hidden = show !== "readers";
     view.keys.heat.hidden = !drawn.attention;
+    for (const kind of payload.truth ? ["should", "asker"] : []) view.keys[kind].hidden = drawn.framed !== kind;
     view.padding.hidden = now.layer.isReal(now.layer.regions - 1);
     drawRow(now, drawn.routed);
     drawMatrix(now);
@@ -530,7 +535,7 @@ function build(payload, layers, last) {
   };
   view.keys.heat = make("span", { class: "key" }, make("i"), " attention: none to most");
   const figure = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, ...caption));
-  const truth = payload.truth ? [key("should", "the right answer")] : [];
+  const truth = payload.truth ? [key("should", "the right answer"), key("asker", "asks for it")] : [];
   const panels = make("div", { class: "panels" },
     figure([key("asks", "chosen"), key("reads", "it reads, by rank"), key("reader", "reads it, at which rank"), ...truth,
       view.keys.heat], view.stage),
@@ -539,8 +544,10 @@ function build(payload, layers, last) {
         keep("padding", make("span", {}, " Grey: regions of nothing but padding."))], view.matrix)));
 
   const names = Object.keys(payload.columns);
-  const hits = payload.truth ? ["right region read, this image", "the other way round, this image"] : [];
-  const head = make("tr", {}, ...["block", "regions", "each reads", ...hits, ...names].map((name) => make("th", { scope: "col" }, name)));
+  const hits = payload.truth ? ["asking region reads the right one, this image", "right one reads the asking one, this image"] : [];
+  const when = last ? `, after step ${payload.steps[last]}` : ""; // unlike `hits`, which follow the slider
+  const heads = ["block", "regions", "each reads", ...hits, ...names.map((name) => name + when)];
+  const head = make("tr", {}, ...heads.map((name) => make("th", { scope: "col" }, name)));
   view.buttons = layers.map((layer) => make("button", { type: "button" }, layer.label));
   view.hits = layers.map(() => hits.map(() => make("td")));
   const rows = layers.map((layer, i) => make("tr", {}, make("th", { scope: "row" }, view.buttons[i]),
@@ -589,6 +596,7 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .reads { stroke: #56b4e9; stroke-width: 2.5; stroke-dasharray: 7 4; }
 .reader { stroke: #cc79a7; stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
 .should { stroke: #d55e00; stroke-width: 3; }
+.asker { stroke: #f0e442; stroke-width: 3; stroke-dasharray: 16 4; }
 .token { stroke: #fff; stroke-width: 2; }
 .over { stroke: #e69f00; stroke-width: 1.5; }
 .badge { stroke: #000; stroke-width: 1; stroke-dasharray: none; fill: #fff; }
