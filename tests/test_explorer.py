@@ -360,17 +360,12 @@ class TestFile:
     def test_the_row_shows_and_chooses(self, page, explorer):
         view = explorer.views[0]
         for to in (0, 10, 15):
-            hover(page, ".row svg", 0, to, 1, 16)
+            page.mouse.move(*bar_spot(page, to))
             expect_pair(page, explorer, 5, to)
-        tops = page.locator(".row .tick").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
-        assert [int(x // 20) for x in tops] == sorted(view.index[5].tolist())
-        ranks = [view.index[5].tolist().index(to) + 1 for to in sorted(view.index[5].tolist())]
-        assert page.locator(".row .tick").all_text_contents() == list(map(str, ranks))
-        heights = bars(page)
-        affinity = view.affinity[5][view.affinity[5].isfinite()]
-        assert len(heights) == 16 and sum(h == 0 for h in heights) == 4
-        assert torch.tensor(heights)[:12].argsort().tolist() == affinity.argsort().tolist()
-        click(page, ".row svg", 0, 10, 1, 16)
+        assert bar_ranks(page) == {region: rank + 1 for rank, region in enumerate(view.index[5].tolist())}
+        expect_bars(page, view.affinity, view.affinity[5])
+        assert page.locator(".row path.reads").count() == 1 and page.locator(".row path.reader").count() == 0
+        page.mouse.click(*bar_spot(page, 10))
         expect_reads(page, explorer, 0, 10)
         page.locator(".row").focus()
         for key, to in (("ArrowRight", 11), ("ArrowRight", 12), ("ArrowLeft", 11), ("ArrowUp", 10), ("ArrowUp", 9)):
@@ -378,6 +373,61 @@ class TestFile:
             expect_pair(page, explorer, 10, to)
         page.keyboard.press("Enter")
         expect_reads(page, explorer, 0, 9)
+
+    def test_the_row_shows_who_reads_the_region(self, page, explorer):
+        view = explorer.views[0]
+        assert page.locator(".row + figcaption").text_content().startswith("Affinity of the chosen region to every")
+        page.locator("input[value=readers]").check()
+        caption = page.locator(".row + figcaption").text_content()
+        assert caption.startswith("How much every region wants to read the chosen one")
+        assert page.locator(".row path.reads").count() == 0 and page.locator(".row path.reader").count() == 1
+        click(page, ".stage", 4, 0, 5, 11)
+        found = {r: view.index[r].tolist().index(8) + 1 for r in range(12) if 8 in view.index[r]}
+        assert bar_ranks(page) == found and len(set(found.values())) > 1
+        column = view.affinity[:, 8].clone()
+        column[12:] = -torch.inf  # padding reads nobody
+        expect_bars(page, view.affinity, column)
+        page.mouse.move(*bar_spot(page, 9))
+        expect_pair(page, explorer, 9, 8)
+        assert float(page.locator(".row rect.over").get_attribute("x")) == 9 * 20
+        hover(page, ".stage", 0, 0, 5, 11)
+        expect_pair(page, explorer, 0, 8)
+        page.mouse.click(*bar_spot(page, 9))
+        assert regions(page, "asks", view) == [9]
+        page.locator(".row").focus()
+        page.keyboard.press("ArrowRight")
+        expect_pair(page, explorer, 10, 9)
+        page.keyboard.press("Enter")
+        assert regions(page, "asks", view) == [10]
+
+    @pytest.mark.parametrize(
+        ("grid", "low", "high", "numbers", "ends"),
+        [
+            ((4, 4), -1.0, 3.0, range(16), ["-1", "0", "3"]),
+            ((7, 7), 2.0, 3.0, range(0, 49, 7), ["2", "3"]),
+            ((2, 32), -3.0, -2.0, range(0, 64, 7), ["-3", "-2"]),
+            ((8, 5), -0.01, 4000.0, range(0, 40, 5), ["-0.01", "4000"]),
+            ((9, 9), -4.0, 4.0, [], ["-4", "0", "4"]),
+            ((2, 2), 0.0, 0.0, range(4), ["0"]),
+        ],
+    )
+    def test_bars_have_a_zero_line_numbers_and_ends(self, grid, low, high, numbers, ends, browser, tmp_path):
+        n = grid[0] * grid[1]
+        affinity = torch.rand(n, n, dtype=torch.float64) * (high - low) + low
+        affinity[0, 1], affinity[1, 0] = low, high
+        index = affinity.topk(2).indices
+        shown = Explorer(torch.zeros(1, *grid), [View("x", grid, grid, index, affinity)], query=1)
+        with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
+            expect_bars(page, affinity, affinity[1])
+            assert page.locator(".row .place").all_text_contents() == list(map(str, numbers))
+            places = page.locator(".row .place").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
+            assert [int(x / 320 * n) for x in places] == list(numbers)
+            assert sorted(page.locator(".row .end").all_text_contents(), key=float) == ends
+            assert page.locator(".row path.peak").count() == (2 if n > 64 else 0)
+            boxes = [one.bounding_box() for one in page.locator(".row text").all()]
+            row = page.locator(".row").bounding_box()
+            assert all(row["x"] <= box["x"] and row["y"] <= box["y"] for box in boxes)
+            assert all(box["y"] + box["height"] <= row["y"] + row["height"] + 1 for box in boxes)
 
     def test_the_matrix_shows_and_chooses(self, page, explorer):
         expect_matrix(page, explorer, 40)
@@ -639,11 +689,32 @@ def expect_pair(page, explorer, reader, read, step=40):
     assert set(regions(page, "over", view)) == {region for region in (reader, read) if region < 12} - {query}
 
 
-def bars(page):
-    """The heights of the bars of the affinity row, from left to right."""
-    text = " ".join(path.get_attribute("d") for path in page.locator(".row path.rest, .row path.chosen").all())
-    found = sorted((float(x), -float(v)) for x, v in re.findall(r"M([\d.]+) 90v(-?[\d.]+)", text))
-    return [height for _, height in found]
+def bar_spot(page, region, regions=16):
+    """The place on the screen of a bar: right of the ends of the scale, a ninth of the width."""
+    box = page.locator(".row svg").bounding_box()
+    return box["x"] + (40 + (region + 0.5) / regions * 320) / 360 * box["width"], box["y"] + box["height"] / 2
+
+
+def bar_ranks(page):
+    """The rank above each bar that has one."""
+    marks = page.locator(".row .tick:not(.place)")
+    places = marks.evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
+    return {int(x // 20): int(rank) for x, rank in zip(places, marks.all_text_contents(), strict=True)}
+
+
+def expect_bars(page, affinity, values):
+    """Bars in proportion to the values, up and down from zero if the matrix has both, up from its lowest if not."""
+    text = " ".join(path.get_attribute("d") for path in page.locator(".row path.rest, .row path.read").all())
+    found = sorted(tuple(map(float, bar)) for bar in re.findall(r"M([\d.]+) ([\d.]+)v(-?[\d.e-]+)", text))
+    zero = float(page.locator(".row path.zero").get_attribute("d").split()[1].split("H")[0])
+    finite = affinity[affinity.isfinite()]
+    low, high = finite.min().item(), finite.max().item()
+    base = 0 if low < 0 < high else low
+    unit = 70 / (high - low) if high > low else 0
+    assert zero == pytest.approx(84 - (base - low) * unit, abs=0.1)
+    heights = [0 if value == -torch.inf else (value - base) * unit for value in values.tolist()]
+    assert [-v for _, _, v in found] == pytest.approx(heights, abs=0.1)
+    assert all(y == pytest.approx(zero) for _, y, _ in found)
 
 
 class TestNotebook:

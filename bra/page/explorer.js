@@ -9,6 +9,8 @@ const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeA
 const pairs = (text) => new Uint16Array(bytes(text).buffer);
 const PADDING = 65535;
 const MOST_NAMED = 16; // regions in one sentence
+const MOST_NUMBERED = 64; // regions on the image and below the bars: more would be too small to read
+const BARS = { left: 40, width: 320, top: 14, bottom: 84, height: 98 }; // of the row of bars, in its own units
 
 class Layer {
   constructor(packed) {
@@ -190,6 +192,7 @@ function render({ model, el }) {
     share({ block, query: same ? query : to.regionAt(y, x), token: token === null ? null : y * to.w + x });
   };
   const choose = (y, x) => (shared().token === null ? chooseRegion(shared().layer.regionAt(y, x)) : chooseToken(y, x));
+  const paired = (query, other) => (state.show === "readers" ? { from: other, to: query } : { from: query, to: other });
   const point = (over) => {
     if (JSON.stringify(over) !== JSON.stringify(state.over)) { state.over = over; update(); }
   };
@@ -217,7 +220,7 @@ function render({ model, el }) {
   view.stage.addEventListener("pointermove", (event) => {
     const [y, x] = tokenUnder(event), { layer, query } = shared();
     if (event.pointerType === "mouse" && event.buttons & 1) choose(y, x);
-    else point({ from: query, to: layer.regionAt(y, x) });
+    else point(paired(query, layer.regionAt(y, x)));
   });
   view.stage.addEventListener("keydown", (event) => {
     const move = ARROWS[event.key];
@@ -235,16 +238,17 @@ function render({ model, el }) {
 
   // -- the affinity row and the matrix: pointing shows a pair, choosing makes its reader the query --
 
+  const chosenOf = (element, pair) => (element === view.row && state.show !== "readers" ? pair.to : pair.from);
   const listen = (element, pairUnder, moveBy) => {
     element.addEventListener("pointermove", (event) => point(pairUnder(event)));
     element.addEventListener("click", (event) => {
       const pair = pairUnder(event);
-      chooseRegion(element === view.row ? pair.to : pair.from);
+      chooseRegion(chosenOf(element, pair));
       point(pair);
     });
     element.addEventListener("keydown", (event) => {
       const { layer, query } = shared(), from = state.over ?? { from: query, to: query };
-      if (event.key === "Enter" || event.key === " ") chooseRegion(element === view.row ? from.to : from.from);
+      if (event.key === "Enter" || event.key === " ") chooseRegion(chosenOf(element, from));
       else if (ARROWS[event.key]) point(moveBy(from, ARROWS[event.key], layer, query));
       else return;
       event.preventDefault();
@@ -256,9 +260,17 @@ function render({ model, el }) {
     const share = vertical ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width;
     return clamp(Math.floor(share * count), 0, count - 1);
   };
+  const barUnder = (event) => { // right of the ends of the scale
+    const { left, right } = view.bars.getBoundingClientRect(), { regions } = shared().layer;
+    const at = ((event.clientX - left) / (right - left)) * (BARS.left + BARS.width) - BARS.left;
+    return clamp(Math.floor((at / BARS.width) * regions), 0, regions - 1);
+  };
   listen(view.row,
-    (event) => ({ from: shared().query, to: along(event, view.bars, shared().layer.regions) }),
-    (over, [down, right], layer, query) => ({ from: query, to: clamp(over.to + right + down, 0, layer.regions - 1) }));
+    (event) => paired(shared().query, barUnder(event)),
+    (over, [down, right], layer, query) => {
+      const other = state.show === "readers" ? over.from : over.to;
+      return paired(query, clamp(other + right + down, 0, layer.regions - 1));
+    });
   listen(view.matrix,
     (event) => ({ from: along(event, view.matrix, shared().layer.regions, true), to: along(event, view.matrix, shared().layer.regions) }),
     ({ from, to }, [down, right], { regions }) => ({ from: clamp(from + down, 0, regions - 1), to: clamp(to + right, 0, regions - 1) }));
@@ -309,7 +321,7 @@ function render({ model, el }) {
     const pair = state.over ? new Set([state.over.from, state.over.to]) : [];
     for (const region of pair) if (region !== query) marks.push(...mark(region, "over"));
     const unit = Math.min(layer.down, layer.across), size = Math.min(0.17 * unit, 0.03 * layer.w);
-    for (let region = 0; region < layer.regions && layer.regions <= 64; region++) { // more would be too small to read
+    for (let region = 0; region < layer.regions && layer.regions <= MOST_NUMBERED; region++) {
       const { x, y } = layer.box(region);
       if (layer.isReal(region)) {
         marks.push(make("text", { class: "name", x: x + 0.1 * unit, y: y + 0.1 * unit + 0.8 * size, "font-size": size }, region));
@@ -329,22 +341,47 @@ function render({ model, el }) {
     return { routed, readers, attention, framed: otherMark.length ? other : "" };
   };
 
-  const drawRow = ({ layer, step, query }, routed) => {
-    const { low, high } = layer.table(step), width = 320 / layer.regions;
-    let rest = "", chosen = "", ranks = [];
+  // The bars of the chosen region: of its row of the matrix or, if one asks who reads it, of its column.
+  const drawRow = ({ layer, step, query, show }, { routed, readers }) => {
+    const asked = show === "readers", kind = asked ? "reader" : "reads";
+    const ranks = new Map(asked ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
+    const value = (j) => (!asked ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
+    const { low, high } = layer.table(step), spans = low < 0 && high > 0, base = spans || low >= high ? 0 : low;
+    const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - Math.min(low, base)) * unit;
+    const width = BARS.width / layer.regions;
+    let rest = "", found = "";
+    const above = [];
     for (let j = 0; j < layer.regions; j++) {
-      const value = layer.affinity(step, query, j);
-      const height = Number.isFinite(value) ? 2 + (high > low ? (68 * (value - low)) / (high - low) : 68) : 0;
-      const bar = `M${j * width} 90v${-height}h${0.86 * width}v${height}z`;
-      const rank = routed.indexOf(j) + 1;
-      if (!rank) { rest += bar; continue; }
-      chosen += bar;
-      const x = (j + 0.43) * width, y = 86 - height;
-      if (layer.regions <= 64) ranks.push(make("text", { x, y, class: "tick", "font-size": Math.min(11, Math.max(6, 1.1 * width)) }, rank));
-      else ranks.push(make("path", { class: "chosen", d: `M${x} ${y + 2}l-2.5 -5h5z` }));
+      const height = Number.isFinite(value(j)) ? (value(j) - base) * unit : 0;
+      const bar = `M${j * width} ${line}v${-height}h${0.86 * width}v${height}z`;
+      if (!ranks.has(j)) { rest += bar; continue; }
+      found += bar;
+      const x = (j + 0.43) * width, y = line - Math.max(0, height) - 3;
+      const size = Math.min(11, Math.max(6, 1.1 * width));
+      if (layer.regions <= MOST_NUMBERED) above.push(make("text", { x, y, class: "tick", "font-size": size }, ranks.get(j)));
+      else above.push(make("path", { class: "peak", d: `M${x} ${y + 1}l-2.5 -5h5z` }));
     }
-    const over = state.over?.from === query ? [make("rect", { class: "over", x: state.over.to * width, y: 0.5, width, height: 89 })] : [];
-    view.bars.replaceChildren(make("path", { class: "rest", d: rest }), make("path", { class: "chosen", d: chosen }), ...ranks, ...over);
+    const over = state.over && (asked ? state.over.to : state.over.from) === query ? [make("rect", { class: "over", width,
+      x: (asked ? state.over.from : state.over.to) * width, y: 0.5, height: BARS.bottom + 1 })] : [];
+    const many = layer.regions > MOST_NUMBERED ? " many" : ""; // bars too narrow for an outline
+    view.bars.replaceChildren(make("path", { class: "rest", d: rest }), make("path", { class: `read ${kind}${many}`, d: found }),
+      make("path", { class: "zero", d: `M0 ${line}H${BARS.width}` }), ...above, ...scale(layer, low, high, spans ? line : null), ...over);
+    view.rowSays.textContent = asked
+      ? "How much every region wants to read the chosen one, numbered row by row; above those who do, their rank for it."
+      : "Affinity of the chosen region to every region, numbered row by row; above those it reads, their rank.";
+  };
+
+  // What stands around the bars: at the left the ends of the scale, below the numbers of regions.
+  const scale = (layer, low, high, zero) => {
+    const text = (name, x, y, says) => make("text", { class: name, x, y, "font-size": 9 }, says);
+    const ends = low < high ? [[BARS.top, high], [BARS.bottom, low]] : [[BARS.bottom, low]];
+    const crowded = (y) => ends.some(([end]) => Math.abs(end - y) < 10);
+    if (zero !== null && !crowded(zero)) ends.push([zero, 0]);
+    const perRow = layer.rows > 2 && layer.rows <= 10 ? layer.columns : 7; // each row's first
+    const every = layer.regions <= 16 ? 1 : perRow;
+    const numbered = [...Array(layer.regions).keys()].filter((j) => j % every === 0 && layer.regions <= MOST_NUMBERED);
+    return [...ends.map(([y, end]) => text("end", -4, y + 3, Number(end.toPrecision(3)))),
+      ...numbered.map((j) => text("tick place", ((j + 0.43) * BARS.width) / layer.regions, BARS.bottom + 12, j))];
   };
 
   const drawMatrix = ({ block, layer, step, query, show }) => {
@@ -461,7 +498,7 @@ function render({ model, el }) {
     view.keys.heat.hidden = !drawn.attention;
     for (const kind of payload.truth ? ["should", "asker"] : []) view.keys[kind].hidden = drawn.framed !== kind;
     view.padding.hidden = now.layer.isReal(now.layer.regions - 1);
-    drawRow(now, drawn.routed);
+    drawRow(now, drawn);
     drawMatrix(now);
     tellState(now, drawn);
     tellBlocks(now);
@@ -523,7 +560,7 @@ function build(payload, layers, last) {
     keep("overlay", make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" }))));
   const part = (name, says) => ({ class: name, tabindex: 0, role: "application", "aria-label": says });
   keep("row", make("div", part("row", "Affinity row. Left and right point at a region, Enter chooses it."),
-    keep("bars", make("svg", { viewBox: "0 0 320 90", "aria-hidden": "true" }))));
+    keep("bars", make("svg", { viewBox: `${-BARS.left} 0 ${BARS.left + BARS.width} ${BARS.height}`, "aria-hidden": "true" }))));
   keep("matrix", make("div", part("matrix", "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."),
     keep("cells", make("canvas")), keep("links", make("svg", { "aria-hidden": "true" }))));
   view.keys = {};
@@ -539,7 +576,7 @@ function build(payload, layers, last) {
   const panels = make("div", { class: "panels" },
     figure([key("asks", "chosen"), key("reads", "it reads, by rank"), key("reader", "reads it, at which rank"), ...truth,
       view.keys.heat], view.stage),
-    make("div", {}, figure(["Affinity of the chosen region to every region, numbered row by row; those it reads by rank."], view.row),
+    make("div", {}, figure([keep("rowSays", make("span"))], view.row),
       figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read.",
         keep("padding", make("span", {}, " Grey: regions of nothing but padding."))], view.matrix)));
 
@@ -593,8 +630,8 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .lines { stroke: #888; stroke-width: 1; stroke-opacity: 0.7; }
 .rim { stroke: #000; stroke-width: 5; }
 .asks { stroke: #fff; stroke-width: 2.5; stroke-dasharray: 2 3; }
-.reads { stroke: #56b4e9; stroke-width: 2.5; stroke-dasharray: 7 4; }
-.reader { stroke: #cc79a7; stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
+.reads { --kind: #56b4e9; stroke: var(--kind); stroke-width: 2.5; stroke-dasharray: 7 4; }
+.reader { --kind: #cc79a7; stroke: var(--kind); stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
 .should { stroke: #d55e00; stroke-width: 3; }
 .asker { stroke: #f0e442; stroke-width: 3; stroke-dasharray: 16 4; }
 .token { stroke: #fff; stroke-width: 2; }
@@ -603,9 +640,13 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .rank { fill: #000; font-weight: 700; font-family: system-ui, sans-serif; }
 .name { fill: #fff; stroke: #000; stroke-width: 2.5; paint-order: stroke; vector-effect: non-scaling-stroke;
   font-family: system-ui, sans-serif; }
-.tick { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
-.rest { fill: currentColor; fill-opacity: 0.3; }
-.chosen { fill: currentColor; }
+.tick, .end { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
+.end { text-anchor: end; }
+.rest { fill: currentColor; fill-opacity: 0.45; }
+.read { stroke: currentColor; stroke-width: 1.2; stroke-dasharray: none; fill: var(--kind); }
+.read.many { stroke: none; }
+.peak { fill: currentColor; }
+.zero { stroke: currentColor; stroke-width: 1; }
 .dots { fill: #fff; stroke: #000; stroke-width: 0.7; }
 .key { margin-right: 1em; white-space: nowrap; }
 .key svg { width: 28px; height: 18px; vertical-align: -4px; background: #555; }
