@@ -1,4 +1,5 @@
 import contextlib
+import io
 import json
 import re
 import sys
@@ -163,7 +164,7 @@ class TestCommandLine:
     def test_it_writes_a_file_and_names_it(self, tmp_path, monkeypatch, capsys):
         out = tmp_path / "board.html"
         self.say(monkeypatch, "--run", COMMITTED, "--number", 3, "--out", out)
-        assert capsys.readouterr().out == f"{out} (0.0 MB): open it in a browser\n"
+        assert capsys.readouterr().out == f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser\n"
         assert "held-out image 3: says" in out.read_text()
 
     def test_a_photograph_alone_or_in_a_run(self, tmp_path):
@@ -221,6 +222,11 @@ def pointed(page):
 def regions(page, kind, view):
     """The regions that have an outline of this kind."""
     return [view.locate(int(y), int(x))[0] for y, x in marks(page, kind)]
+
+
+def tokens_of(view, region):
+    """How many tokens of a region are on the map."""
+    return sum(view.locate(y, x)[0] == region for y in range(view.size[0]) for x in range(view.size[1]))
 
 
 def region_name(view, region):
@@ -333,6 +339,9 @@ class TestFile:
         assert "token (row 3, column 4) of region 5 " in status(page), "first the middle one of the region"
         assert page.locator("label:has(select)").last.is_visible()
         places = [(0, 0), (1, 10), (4, 4), (2, 7)]
+        assert (
+            len({sum(tokens_of(view, read) for read in view.index[view.locate(*at)[0]].tolist()) for at in places}) > 1
+        )
         for head, (row, column) in zip(["-1", "0", "1", "-1"], places, strict=True):
             click(page, ".stage", row, column, 5, 11)
             page.get_by_label("Head").select_option(head)
@@ -341,12 +350,19 @@ class TestFile:
             region = view.locate(row, column)[0]
             y, x = divmod(int(attention.argmax()), 11)
             whose = "on average over its heads" if head == "-1" else f"in head {head}"
-            percent = f"{100 * attention.max():.0f}%"
-            assert (
+            start, _, rest = status(page).rpartition(" of its attention, ")
+            assert start[: -len(start.split()[-1])].endswith(
                 f"token (row {row}, column {column}) of {region_name(view, region)} reads most, {whose}, of the token "
-                f"(row {y}, column {x}) of region {view.locate(y, x)[0]}: {percent} of its attention, where an even "
-                "share is 5.6%" in status(page)
+                f"(row {y}, column {x}) of region {view.locate(y, x)[0]}: "
             )
+            assert float(start.split()[-1].rstrip("%")) == pytest.approx(100 * attention.max(), rel=0.07)
+            n = sum(tokens_of(view, read) for read in view.index[region].tolist())
+            times, even = re.match(r"([\d.]+) times an even share \(1/(\d+)\)\.", rest).groups()
+            assert int(even) == n and float(times) == pytest.approx(n * attention.max(), rel=0.07)
+            key = page.locator(".key", has_text="attention").text_content()
+            most = start.split()[-1].removeprefix("about ")
+            told, even = re.fullmatch(r" attention: 0 to (.*%) \(even: ([\d.]+)%\)", key).groups()
+            assert told == most and float(even) == pytest.approx(100 / n, abs=0.51)
             expect_overlay(page, view, region, attention)
             assert marks(page, "token") == [(row + 0.5, column + 0.5)] and regions(page, "asks", view) == [region]
             assert page.locator(".key", has_text="attention").is_visible()
@@ -408,6 +424,7 @@ class TestFile:
             ((2, 32), -3.0, -2.0, range(0, 64, 7), ["-3", "-2"]),
             ((8, 5), -0.01, 4000.0, range(0, 40, 5), ["-0.01", "4000"]),
             ((9, 9), -4.0, 4.0, [], ["-4", "0", "4"]),
+            ((3, 3), -4.0, 0.0, range(9), ["-4", "0"]),
             ((2, 2), 0.0, 0.0, range(4), ["0"]),
         ],
     )
@@ -568,6 +585,66 @@ class TestFile:
             stage, matrix = (page.locator(part).bounding_box() for part in (".stage", ".matrix"))
             assert stage["width"] > 250 and matrix["width"] > 200, "large enough to hit a cell"
 
+    @pytest.mark.parametrize(
+        ("pixels_", "size", "grid"),
+        [((40, 900), (10, 225), (2, 15)), ((900, 40), (225, 10), (15, 2)), ((1, 300), (1, 300), (1, 8))],
+    )
+    @pytest.mark.parametrize("window", [1280, 340])
+    def test_a_strip_is_shown_large_enough(self, pixels_, size, grid, window, browser, tmp_path):
+        n = grid[0] * grid[1]
+        view = View("x", grid, size, torch.arange(n)[:, None].roll(-1, 0), torch.zeros(n, n))
+        shown = Explorer(torch.zeros(3, *pixels_), [view], query=n - 1)
+        with offline(
+            browser, shown.save_html(tmp_path / "page.html"), viewport={"width": window, "height": 800}
+        ) as page:
+            stage = page.locator(".stage").bounding_box()
+            assert stage["height"] >= 120 and stage["width"] >= 120 and stage["height"] <= 640
+            assert stage["width"] <= 4.01 * stage["height"] and stage["height"] <= 4.01 * stage["width"]
+            for region in (0, n - 2):
+                inside = [(y, x) for y in range(size[0]) for x in range(size[1]) if view.locate(y, x)[0] == region]
+                y, x = inside[len(inside) // 2]
+                click(page, ".stage", y, x, *size)
+                assert regions(page, "asks", view) == [region] and regions(page, "reads", view) == [region + 1]
+                badge = page.locator(".stage .badge").bounding_box()
+                frame = page.locator(".stage rect.reads:not(.badge)").bounding_box()
+                assert frame["x"] - 3 <= badge["x"] and badge["x"] + badge["width"] <= frame["x"] + frame["width"] + 3
+                assert frame["y"] - 3 <= badge["y"] and badge["y"] + badge["height"] <= frame["y"] + frame["height"] + 3
+                assert badge["width"] / badge["height"] == pytest.approx(1.1 / 1.15, rel=0.15), "not stretched"
+
+    @pytest.mark.parametrize(("size", "named"), [((43, 43), 36), ((43, 49), 42), ((49, 43), 42), ((49, 49), 49)])
+    def test_a_number_that_does_not_fit_its_region_is_left_out(self, size, named, browser, tmp_path):
+        view = View("x", (7, 7), size, torch.zeros(49, 1, dtype=torch.long), torch.zeros(49, 49))
+        shown = Explorer(torch.zeros(3, *size), [view])
+        with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
+            boxes = page.locator(".stage .name").evaluate_all(
+                """all => all.map(one => {
+                    const { x, y, width, height } = one.getBBox(), [w, h] = one.ownerSVGElement.getAttribute("viewBox")
+                        .split(" ").slice(2).map(Number), stretch = one.parentNode.transform.baseVal[0].matrix.d;
+                    return [(x + width) / w, ((y + 0.85 * height) * stretch) / h];
+                })"""
+            )
+            assert len(boxes) == named and max(map(max, boxes)) <= 1
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_a_table_that_is_cut_off_has_a_shadow_there(self, scheme, browser, explorer, tmp_path):
+        options = {"viewport": {"width": 320, "height": 640}, "color_scheme": scheme}
+        with offline(browser, explorer.save_html(tmp_path / "page.html"), **options) as page:
+            scroll, cell = page.locator(".scroll"), page.locator("tbody tr").first.bounding_box()
+            scroll.scroll_into_view_if_needed()
+
+            def edges():
+                Image.open(io.BytesIO(scroll.screenshot())).convert("L").save(tmp_path / "scroll.png")
+                shot = Image.open(tmp_path / "scroll.png")
+                y = shot.height - 3 - (shot.height - page.locator("table").bounding_box()["height"] > 3) * 15
+                return [abs(shot.getpixel((x, y)) - shot.getpixel((shot.width // 2, y))) for x in (2, shot.width - 3)]
+
+            assert cell["width"] > 320
+            left, right = edges()
+            assert left < 20 < 40 < right
+            scroll.evaluate("one => one.scrollTo(9999, 0)")
+            left, right = edges()
+            assert right < 20 < 40 < left
+
     def test_nothing_moves_by_itself(self, page):
         for _ in range(3):
             page.locator(".stage").press("ArrowRight")
@@ -619,7 +696,7 @@ class TestFile:
             page.locator("button").nth(99).click()
             assert page.get_by_role("combobox", name="Block").input_value() == "99"
             page.locator("input[value=tokens]").check()
-            assert "100% of its attention" in status(page)
+            assert "100% of its attention, 1.0 times an even share (1/1)" in status(page)
             assert page.locator(".scroll").bounding_box()["height"] < 400
 
     def test_weights_of_half_a_byte_are_shown_too(self, browser, made, tmp_path, monkeypatch):
@@ -627,7 +704,7 @@ class TestFile:
         shown = Explorer(made["image"], made["views"], token=7)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             page.get_by_label("Head").select_option("1")
-            assert re.search(r": about \d+% of its attention", status(page))
+            assert re.search(r": about [\d.]+% of its attention", status(page))
             expect_overlay(page, shown.views[0], 2, shown.views[0].token_map(0, 7)[1].numpy(), within=13)
 
     def test_many_readers_are_not_all_named(self, browser, tmp_path):
@@ -709,7 +786,7 @@ def expect_bars(page, affinity, values):
     zero = float(page.locator(".row path.zero").get_attribute("d").split()[1].split("H")[0])
     finite = affinity[affinity.isfinite()]
     low, high = finite.min().item(), finite.max().item()
-    base = 0 if low < 0 < high else low
+    base = 0 if low <= 0 <= high else low
     unit = 70 / (high - low) if high > low else 0
     assert zero == pytest.approx(84 - (base - low) * unit, abs=0.1)
     heights = [0 if value == -torch.inf else (value - base) * unit for value in values.tolist()]

@@ -8,6 +8,7 @@
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const pairs = (text) => new Uint16Array(bytes(text).buffer);
 const PADDING = 65535;
+const WIDEST = 480, TALLEST = 640; // pixels of the image
 const MOST_NAMED = 16; // regions in one sentence
 const MOST_NUMBERED = 64; // regions on the image and below the bars: more would be too small to read
 const BARS = { left: 40, width: 320, top: 14, bottom: 84, height: 98 }; // of the row of bars, in its own units
@@ -77,6 +78,10 @@ class Layer {
     return (y + Math.floor(height / 2)) * this.w + x + Math.floor(width / 2);
   }
 
+  tokensRead(step, region) { // among them attention is shared; padding has none of it
+    return this.reads(step, region).map((read) => this.box(read)).reduce((sum, { width, height }) => sum + width * height, 0);
+  }
+
   // The weights of one token on the map: of one head, or the mean of all (head -1).
   attention(step, token, head) {
     this.codes ??= this.unpack();
@@ -136,6 +141,9 @@ function paint(canvas, width, height, colour) { // colour(i) gives red, green, b
 
 const number = (value) => (Number.isFinite(value) ? value.toPrecision(4) : "none (padding)");
 const ordinal = (n) => n + (["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th");
+// Two significant digits, but all of those before the point: 4.2, 0.28, 130.
+const short = (value) => value.toFixed(value > 0 ? clamp(1 - Math.floor(Math.log10(value)), 0, 9) : 0);
+const percent = (share) => `${short(100 * share)}%`;
 const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -170,7 +178,10 @@ function render({ model, el }) {
   const pixels = bytes(payload.image.rgb);
   paint(view.picture, payload.image.width, payload.image.height,
     (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
-  view.stage.style.aspectRatio = `${payload.image.width} / ${payload.image.height}`;
+  const aspect = clamp(payload.image.width / payload.image.height, 1 / 4, 4); // or a strip would be too thin to read
+  view.stage.style.aspectRatio = aspect;
+  view.stage.style.maxWidth = `${clamp(TALLEST * aspect, TALLEST / 4, WIDEST)}px`;
+  let shape = aspect; // of the stage as it stands on the page
 
   // -- choosing --
 
@@ -281,19 +292,34 @@ function render({ model, el }) {
 
   // -- drawing --
 
+  // Outlines are in tokens, which need not be square on the screen; `upright` is the height of one in widths of one.
+  // Labels stand in a group that makes up for it.
+  const upright = (layer) => layer.w / layer.h / shape;
+
   const mark = (region, kind, label = "") => {
-    const { layer } = shared(), { x, y, width, height } = layer.box(region);
-    if (!(width > 0 && height > 0)) return [];
-    const unit = Math.min(layer.down, layer.across), inset = kind === "reads" || kind === "reader" ? 0.06 * unit : 0.02 * unit;
-    const frame = { x: x + inset, y: y + inset, width: Math.max(0, width - 2 * inset), height: Math.max(0, height - 2 * inset) };
-    const parts = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
-    if (label !== "") {
-      const size = Math.min(0.34 * Math.min(width, height), 0.055 * layer.w);
-      const corner = { x: x + 1.6 * inset, y: y + height - 1.6 * inset - 1.15 * size };
-      parts.push(make("rect", { class: `badge ${kind}`, ...corner, width: size * (0.5 + 0.6 * String(label).length), height: 1.15 * size }),
-        make("text", { class: "rank", x: corner.x + 0.25 * size, y: corner.y + 0.93 * size, "font-size": size }, label));
+    const { layer } = shared(), { x, y, width, height } = layer.box(region), tall = upright(layer);
+    if (!(width > 0 && height > 0)) return { frames: [], labels: [] };
+    const unit = Math.min(layer.down * tall, layer.across), room = Math.min(height * tall, width);
+    const inset = Math.min(kind === "reads" || kind === "reader" ? 0.06 * unit : 0.02 * unit, 0.2 * room), below = inset / tall;
+    const frame = { x: x + inset, y: y + below, width: width - 2 * inset, height: height - 2 * below };
+    const frames = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
+    if (label === "") return { frames, labels: [] };
+    const size = Math.min(0.34 * room, 0.055 * Math.max(layer.w, layer.h * tall));
+    const corner = { x: x + 1.6 * inset, y: (y + height) * tall - 1.6 * inset - 1.15 * size };
+    const badge = { class: `badge ${kind}`, ...corner, width: size * (0.5 + 0.6 * String(label).length), height: 1.15 * size };
+    const text = { class: "rank", x: corner.x + 0.25 * size, y: corner.y + 0.93 * size, "font-size": size };
+    return { frames, labels: [make("rect", badge), make("text", text, label)] };
+  };
+
+  const nameRegions = (layer) => {
+    const tall = upright(layer), unit = Math.min(layer.down * tall, layer.across), names = [];
+    const size = Math.min(0.28 * unit, 0.028 * Math.max(layer.w, layer.h * tall)), gap = 0.1 * unit;
+    for (let region = 0; region < layer.regions && layer.regions <= MOST_NUMBERED; region++) {
+      const { x, y, width, height } = layer.box(region);
+      const fits = gap + 0.65 * size * String(region).length <= width && gap + size <= height * tall; // the last ones may be cut off
+      if (fits) names.push(make("text", { class: "name", x: x + gap, y: y * tall + gap + 0.8 * size, "font-size": size }, region));
     }
-    return parts;
+    return names;
   };
 
   const drawStage = ({ layer, step, query, token, show }) => {
@@ -305,29 +331,22 @@ function render({ model, el }) {
     for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) {
       lines += `M${column * layer.across} 0V${layer.h}`;
     }
-    const marks = [make("path", { class: "lines", d: lines })];
+    const marks = [make("path", { class: "lines", d: lines })], labels = nameRegions(layer);
+    const add = (found) => { marks.push(...found.frames); labels.push(...found.labels); return found.frames.length > 0; };
     const [asked, answer] = payload.truth ?? [];
     const known = payload.truth && asked < layer.regions && answer < layer.regions;
-    if (show === "readers") for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
-    else routed.forEach((region, i) => marks.push(...mark(region, "reads", i + 1)));
+    if (show === "readers") for (const { region, rank } of readers) add(mark(region, "reader", rank));
+    else routed.forEach((region, i) => add(mark(region, "reads", i + 1)));
     const other = !known ? "" : query === asked ? "should" : query === answer ? "asker" : ""; // of the two that belong together
-    const otherMark = other ? mark(other === "should" ? answer : asked, other) : [];
-    marks.push(...otherMark);
-    marks.push(...mark(query, "asks"));
+    const framed = other && add(mark(other === "should" ? answer : asked, other)) ? other : "";
+    add(mark(query, "asks"));
     if (token !== null) {
       const spot = { x: token % layer.w, y: Math.floor(token / layer.w), width: 1, height: 1 };
       marks.push(make("rect", { class: "rim", ...spot }), make("rect", { class: "token", ...spot }));
     }
     const pair = state.over ? new Set([state.over.from, state.over.to]) : [];
-    for (const region of pair) if (region !== query) marks.push(...mark(region, "over"));
-    const unit = Math.min(layer.down, layer.across), size = Math.min(0.17 * unit, 0.03 * layer.w);
-    for (let region = 0; region < layer.regions && layer.regions <= MOST_NUMBERED; region++) {
-      const { x, y } = layer.box(region);
-      if (layer.isReal(region)) {
-        marks.push(make("text", { class: "name", x: x + 0.1 * unit, y: y + 0.1 * unit + 0.8 * size, "font-size": size }, region));
-      }
-    }
-    view.overlay.append(...marks);
+    for (const region of pair) if (region !== query) add(mark(region, "over"));
+    view.overlay.append(...marks, make("g", { transform: `scale(1 ${1 / upright(layer)})` }, ...labels));
 
     const lit = new Set(show === "readers" ? readers.map(({ region }) => region) : routed).add(query);
     const attention = token === null || step !== last || !layer.heads ? null : layer.attention(step, token, state.head);
@@ -338,7 +357,7 @@ function render({ model, el }) {
       const strength = largest ? attention[i] / largest : 0;
       return [...heat(strength), 90 + 130 * strength];
     });
-    return { routed, readers, attention, framed: otherMark.length ? other : "" };
+    return { routed, readers, attention, largest, framed };
   };
 
   // The bars of the chosen region: of its row of the matrix or, if one asks who reads it, of its column.
@@ -346,8 +365,8 @@ function render({ model, el }) {
     const asked = show === "readers", kind = asked ? "reader" : "reads";
     const ranks = new Map(asked ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
     const value = (j) => (!asked ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
-    const { low, high } = layer.table(step), spans = low < 0 && high > 0, base = spans || low >= high ? 0 : low;
-    const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - Math.min(low, base)) * unit;
+    const { low, high } = layer.table(step), spans = low <= 0 && high >= 0, base = spans ? 0 : low;
+    const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - low) * unit;
     const width = BARS.width / layer.regions;
     let rest = "", found = "";
     const above = [];
@@ -433,11 +452,12 @@ function render({ model, el }) {
       if (attention) {
         const best = attention.reduce((a, value, i) => (value > attention[a] ? i : a), 0);
         const head = state.head < 0 ? "on average over its heads" : `in head ${state.head}`;
-        const percent = `${layer.levels === 255 ? "" : "about "}${(100 * attention[best]).toFixed(0)}%`;
-        const n = layer.table(step).k * layer.down * layer.across;
+        const most = attention[best], about = layer.levels === 255 ? "" : "about ";
+        const n = layer.tokensRead(step, query);
         const [y, x] = [Math.floor(best / layer.w), best % layer.w];
-        text = `${at} reads most, ${head}, of the token (row ${y}, column ${x}) of region ${layer.regionAt(y, x)}: `
-          + `${percent} of its attention, where an even share is ${(100 / n).toFixed(n < 100 ? 1 : 2)}%`;
+        text = !most ? `${at} reads nothing but padding`
+          : `${at} reads most, ${head}, of the token (row ${y}, column ${x}) of region ${layer.regionAt(y, x)}: `
+          + `${about}${percent(most)} of its attention, ${short(most * n)} times an even share (1/${n})`;
       } else if (step !== last) text = `${at}: token weights are stored for the last step only, ${payload.steps[last]}`;
       else text = `${at}: the token weights of this layer were not asked for, or are too many to store`;
     }
@@ -495,7 +515,11 @@ function render({ model, el }) {
     const drawn = drawStage(now);
     view.keys.reads.hidden = show === "readers";
     view.keys.reader.hidden = show !== "readers";
-    view.keys.heat.hidden = !drawn.attention;
+    view.keys.heat.hidden = !drawn.largest;
+    if (drawn.largest) { // the scale ends at the largest weight, so its end must be told: a nearly even one is bright, too
+      const even = percent(1 / now.layer.tokensRead(now.step, now.query));
+      view.heatSays.textContent = ` attention: 0 to ${percent(drawn.largest)} (even: ${even})`;
+    }
     for (const kind of payload.truth ? ["should", "asker"] : []) view.keys[kind].hidden = drawn.framed !== kind;
     view.padding.hidden = now.layer.isReal(now.layer.regions - 1);
     drawRow(now, drawn);
@@ -509,6 +533,8 @@ function render({ model, el }) {
     if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
     const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
     view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
+    const now = view.stage.clientWidth / view.stage.clientHeight; // on a narrow screen the least height may change it
+    if (now > 0 && Math.abs(now / shape - 1) > 0.02) { shape = now; update(); }
   };
   const theme = new MutationObserver(follow), placed = new ResizeObserver(follow);
   const prefers = matchMedia("(prefers-color-scheme: dark)");
@@ -570,7 +596,7 @@ function build(payload, layers, last) {
     const sample = make("svg", { viewBox: "0 0 28 18", "aria-hidden": "true" }, ...drawn);
     return (view.keys[kind] = make("span", { class: "key" }, sample, ` ${text}`));
   };
-  view.keys.heat = make("span", { class: "key" }, make("i"), " attention: none to most");
+  view.keys.heat = make("span", { class: "key" }, make("i"), keep("heatSays", make("span")));
   const figure = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, ...caption));
   const truth = payload.truth ? [key("should", "the right answer"), key("asker", "asks for it")] : [];
   const panels = make("div", { class: "panels" },
@@ -619,7 +645,7 @@ select, button, input { color: inherit; }
 figure { margin: 0 0 0.8em; }
 figcaption { font-size: 0.85em; margin-top: 0.3em; }
 .stage, .matrix { position: relative; width: 100%; touch-action: manipulation; cursor: pointer; }
-.stage { max-width: 480px; }
+.stage { min-height: 120px; }
 .matrix { max-width: 280px; aspect-ratio: 1; }
 .row { max-width: 480px; cursor: pointer; touch-action: manipulation; }
 .row svg { display: block; width: 100%; }
@@ -652,14 +678,16 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .key svg { width: 28px; height: 18px; vertical-align: -4px; background: #555; }
 .key i { display: inline-block; width: 4em; height: 0.9em; vertical-align: -0.1em; forced-color-adjust: none;
   background: linear-gradient(to right, HEAT); }
-.scroll { max-height: 16em; overflow: auto; }
+.scroll { max-height: 16em; overflow: auto; background: linear-gradient(to right, Canvas 1.2em, transparent 2em) local,
+  linear-gradient(to left, Canvas 1.2em, transparent 2em) local, linear-gradient(to right, SHADOW) left / 1.2em 100% no-repeat scroll,
+  linear-gradient(to left, SHADOW) right / 1.2em 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: 0.9em; }
 th, td { padding: 0.15em 0.7em; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
 thead th { position: sticky; top: 0; min-width: 5em; vertical-align: bottom; background: Canvas; }
 tbody th { font-weight: normal; white-space: nowrap; }
 button[aria-pressed="true"] { font-weight: 700; text-decoration: underline; }
 summary { cursor: pointer; }
-`.replace("HEAT", HEAT.map((colour) => `rgb(${colour})`).join(", "));
+`.replaceAll("SHADOW", "color-mix(in srgb, CanvasText 55%, transparent), transparent").replace("HEAT", HEAT.map((colour) => `rgb(${colour})`).join(", "));
 
 // ---- where there is no Python: a model that remembers ----
 
