@@ -439,7 +439,10 @@ class TestFile:
             assert page.locator(".row .place").all_text_contents() == list(map(str, numbers))
             places = page.locator(".row .place").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
             assert [int(x / 320 * n) for x in places] == list(numbers)
-            assert sorted(page.locator(".row .end").all_text_contents(), key=float) == ends
+            heights = page.locator(".row .end").evaluate_all("all => all.map(one => -Number(one.getAttribute('y')))")
+            placed = sorted(zip(heights, page.locator(".row .end").all_text_contents(), strict=True))
+            assert [end for _, end in placed] == ends, "the highest on top"
+            assert placed[0][0] == -87 and (len(ends) == 1 or placed[-1][0] == -17)
             assert page.locator(".row path.peak").count() == (2 if n > 64 else 0)
             boxes = [one.bounding_box() for one in page.locator(".row text").all()]
             row = page.locator(".row").bounding_box()
@@ -473,6 +476,16 @@ class TestFile:
         assert pointed(page) == "" and not marks(page, "over"), "the pair was of the region of before"
         hover(page, "h3", 0, 0, 1, 1)
         assert pointed(page) == ""
+
+    def test_the_right_region_says_whether_it_is_read_not_whom_it_reads(self, page, explorer):
+        page.locator("input[type=range]").fill("0")
+        index = table_at(explorer, 0, 3)[0]
+        assert 3 in index[5] and 3 not in index[3], "the test's table must tell one from the other"
+        click(page, ".stage", 0, 9, 5, 11)
+        expect_reads(page, explorer, 0, 3, step=3)
+        assert status(page).endswith(". Region 5, which asks, should read it: a hit, its 3rd choice.")
+        page.locator("input[value=readers]").check()
+        assert status(page).endswith(". Region 5, which asks, should read it: a hit, its 3rd choice.")
 
     def test_a_block_is_chosen_and_one_stays_where_one_looks(self, page, explorer):
         fine, coarse = explorer.views
