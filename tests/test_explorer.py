@@ -1,4 +1,5 @@
 import contextlib
+import io
 import json
 import re
 import sys
@@ -163,7 +164,7 @@ class TestCommandLine:
     def test_it_writes_a_file_and_names_it(self, tmp_path, monkeypatch, capsys):
         out = tmp_path / "board.html"
         self.say(monkeypatch, "--run", COMMITTED, "--number", 3, "--out", out)
-        assert capsys.readouterr().out == f"{out} (0.0 MB): open it in a browser\n"
+        assert capsys.readouterr().out == f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser\n"
         assert "held-out image 3: says" in out.read_text()
 
     def test_a_photograph_alone_or_in_a_run(self, tmp_path):
@@ -223,6 +224,11 @@ def regions(page, kind, view):
     return [view.locate(int(y), int(x))[0] for y, x in marks(page, kind)]
 
 
+def tokens_of(view, region):
+    """How many tokens of a region are on the map."""
+    return sum(view.locate(y, x)[0] == region for y in range(view.size[0]) for x in range(view.size[1]))
+
+
 def region_name(view, region):
     return "region {} (row {}, column {})".format(region, *divmod(region, view.grid[1]))
 
@@ -235,11 +241,19 @@ def expect_reads(page, explorer, block, query, step=40):
     if query == 5:
         rank = ["1st", "2nd", "3rd"][reads.index(3)] if 3 in reads else None
         text += f". It should read 3: {f'a hit, its {rank} choice' if rank else 'a miss'}"
+    if query == 3:
+        asking = index[5].tolist()
+        rank = ["1st", "2nd", "3rd"][asking.index(3)] if 3 in asking else None
+        text += f". Region 5, which asks, should read it: {f'a hit, its {rank} choice' if rank else 'a miss'}"
     assert status(page) == f"{text}."
     assert regions(page, "asks", view) == [query]
     assert regions(page, "reads", view) == reads
     assert page.locator(".stage .rank").all_text_contents() == [str(i + 1) for i in range(len(reads))]
-    assert regions(page, "should", view) == {5: [3], 3: [5]}.get(query, [])
+    assert regions(page, "should", view) == {5: [3]}.get(query, [])
+    assert regions(page, "asker", view) == {3: [5]}.get(query, [])
+    keys = {key.strip() for key in page.locator(".key").filter(visible=True).all_text_contents()}
+    told = {5: {"the right answer"}, 3: {"asks for it"}}.get(query, set())
+    assert keys & {"the right answer", "asks for it"} == told
 
 
 def table_at(explorer, block, step):
@@ -325,6 +339,9 @@ class TestFile:
         assert "token (row 3, column 4) of region 5 " in status(page), "first the middle one of the region"
         assert page.locator("label:has(select)").last.is_visible()
         places = [(0, 0), (1, 10), (4, 4), (2, 7)]
+        assert (
+            len({sum(tokens_of(view, read) for read in view.index[view.locate(*at)[0]].tolist()) for at in places}) > 1
+        )
         for head, (row, column) in zip(["-1", "0", "1", "-1"], places, strict=True):
             click(page, ".stage", row, column, 5, 11)
             page.get_by_label("Head").select_option(head)
@@ -333,12 +350,19 @@ class TestFile:
             region = view.locate(row, column)[0]
             y, x = divmod(int(attention.argmax()), 11)
             whose = "on average over its heads" if head == "-1" else f"in head {head}"
-            percent = f"{100 * attention.max():.0f}%"
-            assert (
+            start, _, rest = status(page).rpartition(" of its attention, ")
+            assert start[: -len(start.split()[-1])].endswith(
                 f"token (row {row}, column {column}) of {region_name(view, region)} reads most, {whose}, of the token "
-                f"(row {y}, column {x}) of region {view.locate(y, x)[0]}: {percent} of its attention, where an even "
-                "share is 5.6%" in status(page)
+                f"(row {y}, column {x}) of region {view.locate(y, x)[0]}: "
             )
+            assert float(start.split()[-1].rstrip("%")) == pytest.approx(100 * attention.max(), rel=0.07)
+            n = sum(tokens_of(view, read) for read in view.index[region].tolist())
+            times, even = re.match(r"([\d.]+) times an even share \(1/(\d+)\)\.", rest).groups()
+            assert int(even) == n and float(times) == pytest.approx(n * attention.max(), rel=0.07)
+            key = page.locator(".key", has_text="attention").text_content()
+            most = start.split()[-1].removeprefix("about ")
+            told, even = re.fullmatch(r" attention: 0 to (.*%) \(even: ([\d.]+)%\)", key).groups()
+            assert told == most and float(even) == pytest.approx(100 / n, abs=0.51)
             expect_overlay(page, view, region, attention)
             assert marks(page, "token") == [(row + 0.5, column + 0.5)] and regions(page, "asks", view) == [region]
             assert page.locator(".key", has_text="attention").is_visible()
@@ -352,17 +376,12 @@ class TestFile:
     def test_the_row_shows_and_chooses(self, page, explorer):
         view = explorer.views[0]
         for to in (0, 10, 15):
-            hover(page, ".row svg", 0, to, 1, 16)
+            page.mouse.move(*bar_spot(page, to))
             expect_pair(page, explorer, 5, to)
-        tops = page.locator(".row .tick").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
-        assert [int(x // 20) for x in tops] == sorted(view.index[5].tolist())
-        ranks = [view.index[5].tolist().index(to) + 1 for to in sorted(view.index[5].tolist())]
-        assert page.locator(".row .tick").all_text_contents() == list(map(str, ranks))
-        heights = bars(page)
-        affinity = view.affinity[5][view.affinity[5].isfinite()]
-        assert len(heights) == 16 and sum(h == 0 for h in heights) == 4
-        assert torch.tensor(heights)[:12].argsort().tolist() == affinity.argsort().tolist()
-        click(page, ".row svg", 0, 10, 1, 16)
+        assert bar_ranks(page) == {region: rank + 1 for rank, region in enumerate(view.index[5].tolist())}
+        expect_bars(page, view.affinity, view.affinity[5])
+        assert page.locator(".row path.reads").count() == 1 and page.locator(".row path.reader").count() == 0
+        page.mouse.click(*bar_spot(page, 10))
         expect_reads(page, explorer, 0, 10)
         page.locator(".row").focus()
         for key, to in (("ArrowRight", 11), ("ArrowRight", 12), ("ArrowLeft", 11), ("ArrowUp", 10), ("ArrowUp", 9)):
@@ -370,6 +389,65 @@ class TestFile:
             expect_pair(page, explorer, 10, to)
         page.keyboard.press("Enter")
         expect_reads(page, explorer, 0, 9)
+
+    def test_the_row_shows_who_reads_the_region(self, page, explorer):
+        view = explorer.views[0]
+        assert page.locator(".row + figcaption").text_content().startswith("Affinity of the chosen region to every")
+        page.locator("input[value=readers]").check()
+        caption = page.locator(".row + figcaption").text_content()
+        assert caption.startswith("How much every region wants to read the chosen one")
+        assert page.locator(".row path.reads").count() == 0 and page.locator(".row path.reader").count() == 1
+        click(page, ".stage", 4, 0, 5, 11)
+        found = {r: view.index[r].tolist().index(8) + 1 for r in range(12) if 8 in view.index[r]}
+        assert bar_ranks(page) == found and len(set(found.values())) > 1
+        column = view.affinity[:, 8].clone()
+        column[12:] = -torch.inf  # padding reads nobody
+        expect_bars(page, view.affinity, column)
+        page.mouse.move(*bar_spot(page, 9))
+        expect_pair(page, explorer, 9, 8)
+        assert float(page.locator(".row rect.over").get_attribute("x")) == 9 * 20
+        hover(page, ".stage", 0, 0, 5, 11)
+        expect_pair(page, explorer, 0, 8)
+        page.mouse.click(*bar_spot(page, 9))
+        assert regions(page, "asks", view) == [9]
+        page.locator(".row").focus()
+        page.keyboard.press("ArrowRight")
+        expect_pair(page, explorer, 10, 9)
+        page.keyboard.press("Enter")
+        assert regions(page, "asks", view) == [10]
+
+    @pytest.mark.parametrize(
+        ("grid", "low", "high", "numbers", "ends"),
+        [
+            ((4, 4), -1.0, 3.0, range(16), ["-1", "0", "3"]),
+            ((7, 7), 2.0, 3.0, range(0, 49, 7), ["2", "3"]),
+            ((2, 32), -3.0, -2.0, range(0, 64, 7), ["-3", "-2"]),
+            ((8, 5), -0.01, 4000.0, range(0, 40, 5), ["-0.01", "4000"]),
+            ((9, 9), -4.0, 4.0, [], ["-4", "0", "4"]),
+            ((3, 3), -4.0, 0.0, range(9), ["-4", "0"]),
+            ((2, 2), 0.0, 0.0, range(4), ["0"]),
+        ],
+    )
+    def test_bars_have_a_zero_line_numbers_and_ends(self, grid, low, high, numbers, ends, browser, tmp_path):
+        n = grid[0] * grid[1]
+        affinity = torch.rand(n, n, dtype=torch.float64) * (high - low) + low
+        affinity[0, 1], affinity[1, 0] = low, high
+        index = affinity.topk(2).indices
+        shown = Explorer(torch.zeros(1, *grid), [View("x", grid, grid, index, affinity)], query=1)
+        with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
+            expect_bars(page, affinity, affinity[1])
+            assert page.locator(".row .place").all_text_contents() == list(map(str, numbers))
+            places = page.locator(".row .place").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
+            assert [int(x / 320 * n) for x in places] == list(numbers)
+            heights = page.locator(".row .end").evaluate_all("all => all.map(one => -Number(one.getAttribute('y')))")
+            placed = sorted(zip(heights, page.locator(".row .end").all_text_contents(), strict=True))
+            assert [end for _, end in placed] == ends, "the highest on top"
+            assert placed[0][0] == -87 and (len(ends) == 1 or placed[-1][0] == -17)
+            assert page.locator(".row path.peak").count() == (2 if n > 64 else 0)
+            boxes = [one.bounding_box() for one in page.locator(".row text").all()]
+            row = page.locator(".row").bounding_box()
+            assert all(row["x"] <= box["x"] and row["y"] <= box["y"] for box in boxes)
+            assert all(box["y"] + box["height"] <= row["y"] + row["height"] + 1 for box in boxes)
 
     def test_the_matrix_shows_and_chooses(self, page, explorer):
         expect_matrix(page, explorer, 40)
@@ -398,6 +476,16 @@ class TestFile:
         assert pointed(page) == "" and not marks(page, "over"), "the pair was of the region of before"
         hover(page, "h3", 0, 0, 1, 1)
         assert pointed(page) == ""
+
+    def test_the_right_region_says_whether_it_is_read_not_whom_it_reads(self, page, explorer):
+        page.locator("input[type=range]").fill("0")
+        index = table_at(explorer, 0, 3)[0]
+        assert 3 in index[5] and 3 not in index[3], "the test's table must tell one from the other"
+        click(page, ".stage", 0, 9, 5, 11)
+        expect_reads(page, explorer, 0, 3, step=3)
+        assert status(page).endswith(". Region 5, which asks, should read it: a hit, its 3rd choice.")
+        page.locator("input[value=readers]").check()
+        assert status(page).endswith(". Region 5, which asks, should read it: a hit, its 3rd choice.")
 
     def test_a_block_is_chosen_and_one_stays_where_one_looks(self, page, explorer):
         fine, coarse = explorer.views
@@ -442,8 +530,8 @@ class TestFile:
 
     def test_the_table_tells_hits_and_misses_of_every_block(self, page, explorer):
         heads = page.locator("thead th").all_text_contents()
-        assert heads == ["block", "regions", "each reads", "right region read, this image",
-                         "the other way round, this image", "of 9"]  # fmt: skip
+        assert heads == ["block", "regions", "each reads", "asking region reads the right one, this image",
+                         "right one reads the asking one, this image", "of 9, after step 40"]  # fmt: skip
         seen = set()
         for i, step in enumerate((40, 7, 3)):
             page.locator("input[type=range]").fill(str(2 - i))
@@ -510,6 +598,66 @@ class TestFile:
             stage, matrix = (page.locator(part).bounding_box() for part in (".stage", ".matrix"))
             assert stage["width"] > 250 and matrix["width"] > 200, "large enough to hit a cell"
 
+    @pytest.mark.parametrize(
+        ("pixels_", "size", "grid"),
+        [((40, 900), (10, 225), (2, 15)), ((900, 40), (225, 10), (15, 2)), ((1, 300), (1, 300), (1, 8))],
+    )
+    @pytest.mark.parametrize("window", [1280, 340])
+    def test_a_strip_is_shown_large_enough(self, pixels_, size, grid, window, browser, tmp_path):
+        n = grid[0] * grid[1]
+        view = View("x", grid, size, torch.arange(n)[:, None].roll(-1, 0), torch.zeros(n, n))
+        shown = Explorer(torch.zeros(3, *pixels_), [view], query=n - 1)
+        with offline(
+            browser, shown.save_html(tmp_path / "page.html"), viewport={"width": window, "height": 800}
+        ) as page:
+            stage = page.locator(".stage").bounding_box()
+            assert stage["height"] >= 120 and stage["width"] >= 120 and stage["height"] <= 640
+            assert stage["width"] <= 4.01 * stage["height"] and stage["height"] <= 4.01 * stage["width"]
+            for region in (0, n - 2):
+                inside = [(y, x) for y in range(size[0]) for x in range(size[1]) if view.locate(y, x)[0] == region]
+                y, x = inside[len(inside) // 2]
+                click(page, ".stage", y, x, *size)
+                assert regions(page, "asks", view) == [region] and regions(page, "reads", view) == [region + 1]
+                badge = page.locator(".stage .badge").bounding_box()
+                frame = page.locator(".stage rect.reads:not(.badge)").bounding_box()
+                assert frame["x"] - 3 <= badge["x"] and badge["x"] + badge["width"] <= frame["x"] + frame["width"] + 3
+                assert frame["y"] - 3 <= badge["y"] and badge["y"] + badge["height"] <= frame["y"] + frame["height"] + 3
+                assert badge["width"] / badge["height"] == pytest.approx(1.1 / 1.15, rel=0.15), "not stretched"
+
+    @pytest.mark.parametrize(("size", "named"), [((43, 43), 36), ((43, 49), 42), ((49, 43), 42), ((49, 49), 49)])
+    def test_a_number_that_does_not_fit_its_region_is_left_out(self, size, named, browser, tmp_path):
+        view = View("x", (7, 7), size, torch.zeros(49, 1, dtype=torch.long), torch.zeros(49, 49))
+        shown = Explorer(torch.zeros(3, *size), [view])
+        with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
+            boxes = page.locator(".stage .name").evaluate_all(
+                """all => all.map(one => {
+                    const { x, y, width, height } = one.getBBox(), [w, h] = one.ownerSVGElement.getAttribute("viewBox")
+                        .split(" ").slice(2).map(Number), stretch = one.parentNode.transform.baseVal[0].matrix.d;
+                    return [(x + width) / w, ((y + 0.85 * height) * stretch) / h];
+                })"""
+            )
+            assert len(boxes) == named and max(map(max, boxes)) <= 1
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_a_table_that_is_cut_off_has_a_shadow_there(self, scheme, browser, explorer, tmp_path):
+        options = {"viewport": {"width": 320, "height": 640}, "color_scheme": scheme}
+        with offline(browser, explorer.save_html(tmp_path / "page.html"), **options) as page:
+            scroll, cell = page.locator(".scroll"), page.locator("tbody tr").first.bounding_box()
+            scroll.scroll_into_view_if_needed()
+
+            def edges():
+                Image.open(io.BytesIO(scroll.screenshot())).convert("L").save(tmp_path / "scroll.png")
+                shot = Image.open(tmp_path / "scroll.png")
+                y = shot.height - 3 - (shot.height - page.locator("table").bounding_box()["height"] > 3) * 15
+                return [abs(shot.getpixel((x, y)) - shot.getpixel((shot.width // 2, y))) for x in (2, shot.width - 3)]
+
+            assert cell["width"] > 320
+            left, right = edges()
+            assert left < 20 < 40 < right
+            scroll.evaluate("one => one.scrollTo(9999, 0)")
+            left, right = edges()
+            assert right < 20 < 40 < left
+
     def test_nothing_moves_by_itself(self, page):
         for _ in range(3):
             page.locator(".stage").press("ArrowRight")
@@ -526,13 +674,15 @@ class TestFile:
         with offline(browser, explorer.save_html(tmp_path / "page.html"), forced_colors="active") as page:
             assert page.evaluate("matchMedia('(forced-colors: active)').matches")
             dashes = "one => getComputedStyle(one).strokeDasharray"
-            kinds = ["asks", "reads", "should", "reader"]
+            kinds = ["asks", "reads", "should", "reader", "asker"]
             found = [page.locator(f".stage rect.{kind}:not(.badge)").first.evaluate(dashes) for kind in kinds[:3]]
             page.locator("input[value=readers]").check()
             found.append(page.locator(".stage rect.reader:not(.badge)").first.evaluate(dashes))
-            assert len(set(found)) == 4, "each kind has its own dashes"
+            click(page, ".stage", 0, 9, 5, 11)
+            found.append(page.locator(".stage rect.asker").evaluate(dashes))
+            assert len(set(found)) == 5, "each kind has its own dashes"
             keys = page.locator(".key").filter(visible=True).all_text_contents()
-            assert keys == [" chosen", " reads it, at which rank", " the right answer"]
+            assert keys == [" chosen", " reads it, at which rank", " asks for it"]
             assert {name: c for name, c in contrasts(page).items() if c < 4.5} == {}
             weights = page.locator("button").evaluate_all("all => all.map(one => getComputedStyle(one).fontWeight)")
             assert weights == ["700", "400"], "the chosen block is bold"
@@ -559,7 +709,7 @@ class TestFile:
             page.locator("button").nth(99).click()
             assert page.get_by_role("combobox", name="Block").input_value() == "99"
             page.locator("input[value=tokens]").check()
-            assert "100% of its attention" in status(page)
+            assert "100% of its attention, 1.0 times an even share (1/1)" in status(page)
             assert page.locator(".scroll").bounding_box()["height"] < 400
 
     def test_weights_of_half_a_byte_are_shown_too(self, browser, made, tmp_path, monkeypatch):
@@ -567,7 +717,7 @@ class TestFile:
         shown = Explorer(made["image"], made["views"], token=7)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             page.get_by_label("Head").select_option("1")
-            assert re.search(r": about \d+% of its attention", status(page))
+            assert re.search(r": about [\d.]+% of its attention", status(page))
             expect_overlay(page, shown.views[0], 2, shown.views[0].token_map(0, 7)[1].numpy(), within=13)
 
     def test_many_readers_are_not_all_named(self, browser, tmp_path):
@@ -629,11 +779,32 @@ def expect_pair(page, explorer, reader, read, step=40):
     assert set(regions(page, "over", view)) == {region for region in (reader, read) if region < 12} - {query}
 
 
-def bars(page):
-    """The heights of the bars of the affinity row, from left to right."""
-    text = " ".join(path.get_attribute("d") for path in page.locator(".row path.rest, .row path.chosen").all())
-    found = sorted((float(x), -float(v)) for x, v in re.findall(r"M([\d.]+) 90v(-?[\d.]+)", text))
-    return [height for _, height in found]
+def bar_spot(page, region, regions=16):
+    """The place on the screen of a bar: right of the ends of the scale, a ninth of the width."""
+    box = page.locator(".row svg").bounding_box()
+    return box["x"] + (40 + (region + 0.5) / regions * 320) / 360 * box["width"], box["y"] + box["height"] / 2
+
+
+def bar_ranks(page):
+    """The rank above each bar that has one."""
+    marks = page.locator(".row .tick:not(.place)")
+    places = marks.evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
+    return {int(x // 20): int(rank) for x, rank in zip(places, marks.all_text_contents(), strict=True)}
+
+
+def expect_bars(page, affinity, values):
+    """Bars in proportion to the values, up and down from zero if the matrix has both, up from its lowest if not."""
+    text = " ".join(path.get_attribute("d") for path in page.locator(".row path.rest, .row path.read").all())
+    found = sorted(tuple(map(float, bar)) for bar in re.findall(r"M([\d.]+) ([\d.]+)v(-?[\d.e-]+)", text))
+    zero = float(page.locator(".row path.zero").get_attribute("d").split()[1].split("H")[0])
+    finite = affinity[affinity.isfinite()]
+    low, high = finite.min().item(), finite.max().item()
+    base = 0 if low <= 0 <= high else low
+    unit = 70 / (high - low) if high > low else 0
+    assert zero == pytest.approx(84 - (base - low) * unit, abs=0.1)
+    heights = [0 if value == -torch.inf else (value - base) * unit for value in values.tolist()]
+    assert [-v for _, _, v in found] == pytest.approx(heights, abs=0.1)
+    assert all(y == pytest.approx(zero) for _, y, _ in found)
 
 
 class TestNotebook:

@@ -30,8 +30,16 @@ def side_by_side(panels: int, size: Point) -> tuple[Figure, list[Axes]]:
     return figure, axes[:panels]
 
 
-def show_image(axes: Axes, image: Float[Tensor, "3 h w"], grid: Grid, title: str) -> None:
+def in_colour(image: Float[Tensor, "c h w"]) -> Float[Tensor, "3 h w"]:
+    """The image in three channels: one of a single channel is grey. Raises ValueError for what is no image."""
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ValueError(f"image must be (3 h w) or (1 h w), at least one pixel, but its shape is {tuple(image.shape)}")
+    return image.expand(3, -1, -1)
+
+
+def show_image(axes: Axes, image: Float[Tensor, "c h w"], grid: Grid, title: str) -> None:
     """One image, -1 black to 1 bright, under its region grid."""
+    image = in_colour(image)
     axes.imshow((image.permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy())
     show_grid(axes, grid, (image.shape[1] / grid[0], image.shape[2] / grid[1]), title)
 
@@ -122,7 +130,7 @@ def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: 
     return Picture(figure, f"On a {grid[0]} x {grid[1]} grid, what region {region} reads. {'; '.join(told)}.")
 
 
-def images(images: Sequence[Float[Tensor, "3 h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
+def images(images: Sequence[Float[Tensor, "_ h w"]], titles: Sequence[str], grid: Grid = (1, 1)) -> Picture:
     """Images of one size side by side, -1 black to 1 bright, under a grid."""
     shape = images[0].shape[2] / images[0].shape[1]
     figure, panels = side_by_side(len(images), (2.6 * shape, 2.8))

@@ -1,7 +1,8 @@
 """What one layer does with one image, as `bra.views` tells it: the still twins of the explorer's pictures.
 
 Regions stand where the layer has them. A map that the grid does not divide is padded below and at the right, so the
-last regions may reach beyond the image; of what lies beyond it nothing is drawn.
+last regions may reach beyond the image; of what lies beyond it nothing is drawn. Images have 3 channels, or 1: grey;
+anything else raises ValueError.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.images import ASKS, READS, SHOULD, name_frames, outline_box, show_grid, side_by_side
+from bra.draw.images import ASKS, READS, SHOULD, in_colour, name_frames, outline_box, show_grid, side_by_side
 from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, Point
 from bra.patterns import Grid
 from bra.statistics import RoutingStatistics, rollout
@@ -27,12 +28,13 @@ BARS = 32  # that can still be told apart
 TOKEN = {"marker": "o", "color": VERMILION, "markeredgecolor": BLACK, "markersize": 7, "linestyle": "none"}
 
 
-def routing(image: Float[Tensor, "3 h w"], view: View, query: int, target: int | None = None) -> Picture:
+def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int | None = None) -> Picture:
     """Whom the query's region reads: on the image by rank, among its affinities, and in the whole affinity matrix.
 
     target: a region that it should read. Raises ValueError for a region that is not on the grid.
     """
     require_region("query", query, view.grid)
+    image = in_colour(image)
     width, height = panel(image)
     figure = Figure(figsize=(width + 8.2, max(height, 3.2) + 0.8), layout="constrained")
     first, bars, matrix = figure.subplots(1, 3, width_ratios=[width, 4.2, 3.6])
@@ -111,7 +113,7 @@ def affinity_matrix(axes: Axes, view: View, query: int) -> None:
     axes.tick_params(labelsize=7)
 
 
-def readers(image: Float[Tensor, "3 h w"], view: View, query: int) -> Picture:
+def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
     """Who reads the query's region, and at which rank: 1 for whom it is the first choice.
 
     Regions that are all padding are left out. Raises ValueError for a region that is not on the grid.
@@ -119,6 +121,7 @@ def readers(image: Float[Tensor, "3 h w"], view: View, query: int) -> Picture:
     require_region("query", query, view.grid)
     found = {i: ranks(read)[query] for i, read in enumerate(view.index.tolist()) if query in read}
     found = {i: rank for i, rank in found.items() if min(box(view, i, view.size)[1]) > 0}
+    image = in_colour(image)
     width, height = panel(image)
     figure = Figure(figsize=(width, height + 0.8), layout="constrained")
     axes = figure.subplots()
@@ -130,14 +133,16 @@ def readers(image: Float[Tensor, "3 h w"], view: View, query: int) -> Picture:
     return Picture(figure, f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} is read by {told}.")
 
 
-def token_attention(image: Float[Tensor, "3 h w"], view: View, row: int, column: int) -> Picture:
+def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column: int) -> Picture:
     """The weights of the token at (row, column) of the map, laid back on the image, head by head.
 
     As in the paper's figures: the image in grey under pseudo-colours, the stronger the greater the weight. Each head
-    has a scale of its own, whose end its title names. Raises ValueError as `View.token_map` does.
+    has a scale of its own, whose end its title names, and what an even share would be. Raises ValueError as
+    `View.token_map` does.
     """
     weights = view.token_map(row, column)
     query = view.locate(row, column)[0]
+    image = in_colour(image)
     width, height = panel(image)
     figure, (first, *heads) = side_by_side(len(weights) + 1, (0.8 * width, 0.8 * height + 0.4))
     down, across = pixels_a_token(view, image.shape[1:])
@@ -145,10 +150,11 @@ def token_attention(image: Float[Tensor, "3 h w"], view: View, row: int, column:
     show(first, image, view, f"token ({row}, {column}) in region {query}")
     frame_regions(first, view, {query: ""}, ASKS)
     first.plot(*at, **TOKEN)
+    even = 1 / max(1, tokens_read(view, query))
     told = []
     for head, axes in enumerate(heads):
         most = weights[head].max().item()
-        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}")
+        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}, even {even:.1%}")
         frame_regions(axes, view, dict.fromkeys(view.index[query].tolist(), ""), READS)
         axes.plot(*at, **{**TOKEN, "markersize": 4})
         best = divmod(int(weights[head].argmax()), view.size[1])
@@ -161,7 +167,7 @@ def token_attention(image: Float[Tensor, "3 h w"], view: View, row: int, column:
     )
 
 
-def routing_rollout(image: Float[Tensor, "3 h w"], views: Sequence[View], query: int) -> Picture:
+def routing_rollout(image: Float[Tensor, "c h w"], views: Sequence[View], query: int) -> Picture:
     """How much the query's region, after the last of the blocks, may hold of every region's input (`bra.statistics`).
 
     Raises ValueError as `rollout` does, and for a region that is not on the grid.
@@ -169,7 +175,7 @@ def routing_rollout(image: Float[Tensor, "3 h w"], views: Sequence[View], query:
     shares = rollout(views)
     view = views[-1]
     require_region("query", query, view.grid)
-    share = shares[query]
+    share, image = shares[query], in_colour(image)
     figure, (first, second) = side_by_side(2, (panel(image)[0], panel(image)[1] + 0.4))
     show(first, image, view, f"region {query}")
     frame_regions(first, view, {query: ""}, ASKS)
@@ -280,6 +286,12 @@ def box(view: View, region: int, image: tuple[int, int]) -> tuple[Point, Point]:
     low = [min(p * c, size) * s for p, c, size, s in zip(place, view.cell, view.size, scale, strict=True)]
     high = [min((p + 1) * c, size) * s for p, c, size, s in zip(place, view.cell, view.size, scale, strict=True)]
     return (low[1] - 0.5, low[0] - 0.5), (high[0] - low[0], high[1] - low[1])
+
+
+def tokens_read(view: View, region: int) -> int:
+    """How many tokens share the attention of one in the region; padding has none of it."""
+    sizes = [box(view, read, view.size)[1] for read in view.index[region].tolist()]
+    return round(sum(height * width for height, width in sizes))
 
 
 def pixels_a_token(view: View, image: Sequence[int]) -> tuple[float, float]:

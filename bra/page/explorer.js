@@ -8,7 +8,11 @@
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const pairs = (text) => new Uint16Array(bytes(text).buffer);
 const PADDING = 65535;
+const WIDEST = 480, TALLEST = 640; // pixels of the image
 const MOST_NAMED = 16; // regions in one sentence
+const MOST_DOTS = 2500; // in the matrix
+const MOST_NUMBERED = 64; // regions on the image and below the bars: more would be too small to read
+const BARS = { left: 40, width: 320, top: 14, bottom: 84, height: 98 }; // of the row of bars, in its own units
 
 class Layer {
   constructor(packed) {
@@ -75,6 +79,10 @@ class Layer {
     return (y + Math.floor(height / 2)) * this.w + x + Math.floor(width / 2);
   }
 
+  tokensRead(step, region) { // among them attention is shared; padding has none of it
+    return this.reads(step, region).map((read) => this.box(read)).reduce((sum, { width, height }) => sum + width * height, 0);
+  }
+
   // The weights of one token on the map: of one head, or the mean of all (head -1).
   attention(step, token, head) {
     this.codes ??= this.unpack();
@@ -134,6 +142,9 @@ function paint(canvas, width, height, colour) { // colour(i) gives red, green, b
 
 const number = (value) => (Number.isFinite(value) ? value.toPrecision(4) : "none (padding)");
 const ordinal = (n) => n + (["th", "st", "nd", "rd"][n % 100 > 10 && n % 100 < 14 ? 0 : n % 10] ?? "th");
+// Two significant digits, but all of those before the point: 4.2, 0.28, 130.
+const short = (value) => value.toFixed(value > 0 ? clamp(1 - Math.floor(Math.log10(value)), 0, 9) : 0);
+const percent = (share) => `${short(100 * share)}%`;
 const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -141,285 +152,440 @@ const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowR
 // ---- the explorer ----
 
 function render({ model, el }) {
-  const payload = model.get("payload");
-  const layers = payload.layers.map((packed) => new Layer(packed));
-  const last = payload.steps.length - 1;
-  const state = { show: "reads", head: -1, over: null };
-  let matrixShown = "";
+  const explorer = new Explorer(model, el);
+  explorer.listen();
+  const forget = explorer.follow(el);
+  explorer.update();
+  return forget;
+}
 
-  // What Python may change, too, is kept by the model.
-  const shared = () => {
+class Explorer {
+  constructor(model, el) {
+    this.model = model;
+    const payload = (this.payload = model.get("payload"));
+    this.layers = payload.layers.map((packed) => new Layer(packed));
+    this.last = payload.steps.length - 1;
+    Object.assign(this, { show: "reads", head: -1, over: null, matrixShown: "" }); // what Python knows nothing of
+    const view = (this.view = build(payload, this.layers, this.last));
+    const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
+    root.replaceChildren(make("style", {}, STYLE), view.section);
+    const pixels = bytes(payload.image.rgb), { width, height } = payload.image;
+    paint(view.picture, width, height, (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
+    this.shape = clamp(width / height, 1 / 4, 4); // of the stage on the page: a strip would be too thin to read
+    view.stage.style.aspectRatio = this.shape;
+    view.stage.style.maxWidth = `${clamp(TALLEST * this.shape, TALLEST / 4, WIDEST)}px`;
+  }
+
+  // What is chosen. What Python may change, too, is kept by the model.
+  now() {
+    const { model, layers, payload } = this;
     const block = clamp(model.get("block"), 0, layers.length - 1), layer = layers[block];
     const step = Math.max(0, payload.steps.indexOf(model.get("step")));
-    const token = model.get("token");
-    const query = clamp(model.get("query"), 0, layer.regions - 1);
-    return { block, layer, step, query, token: token === null ? null : clamp(token, 0, layer.h * layer.w - 1) };
-  };
-  const share = (changes) => {
-    for (const [name, value] of Object.entries(changes)) model.set(name, value);
-    state.over = null; // its pair was one of the query of before
-    model.save_changes();
-    update();
-  };
+    if (model.get("token") === null) {
+      const query = clamp(model.get("query"), 0, layer.regions - 1);
+      return { block, layer, step, query, token: null, show: this.show, asked: this.show === "readers" };
+    }
+    const token = clamp(model.get("token"), 0, layer.h * layer.w - 1);
+    const query = layer.regionAt(Math.floor(token / layer.w), token % layer.w);
+    return { block, layer, step, query, token, show: "tokens", asked: false };
+  }
 
-  const view = build(payload, layers, last);
-  const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
-  root.replaceChildren(make("style", {}, STYLE), view.section);
-  const pixels = bytes(payload.image.rgb);
-  paint(view.picture, payload.image.width, payload.image.height,
-    (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
-  view.stage.style.aspectRatio = `${payload.image.width} / ${payload.image.height}`;
+  share(changes) {
+    for (const [name, value] of Object.entries(changes)) this.model.set(name, value);
+    this.over = null; // its pair was one of the query of before
+    this.model.save_changes();
+    this.update();
+  }
 
-  // -- choosing --
+  // -- choosing, and pointing at a pair --
 
-  const chooseRegion = (region) => {
-    const { layer, token } = shared();
-    if (!layer.isReal(region)) return;
-    share({ query: region, token: token === null ? null : layer.middle(region) });
-  };
-  const chooseToken = (y, x) => {
-    const { layer } = shared();
-    share({ query: layer.regionAt(y, x), token: y * layer.w + x });
-  };
-  const chooseBlock = (block) => { // stay where one looks, on a map of another size too
-    const { layer: from, query, token } = shared(), to = layers[block];
+  choose(y, x) {
+    const { layer, token } = this.now();
+    if (token === null) this.chooseRegion(layer.regionAt(y, x));
+    else this.share({ query: layer.regionAt(y, x), token: y * layer.w + x });
+  }
+
+  chooseRegion(region) {
+    const { layer, token } = this.now();
+    if (layer.isReal(region)) this.share({ query: region, token: token === null ? null : layer.middle(region) });
+  }
+
+  chooseBlock(block) { // stay where one looks, on a map of another size too
+    const { layer: from, query, token } = this.now(), to = this.layers[block];
     const at = token ?? from.middle(query);
     const y = Math.floor(((Math.floor(at / from.w) + 0.5) / from.h) * to.h);
     const x = Math.floor((((at % from.w) + 0.5) / from.w) * to.w);
     const same = from.rows === to.rows && from.columns === to.columns && token === null;
-    share({ block, query: same ? query : to.regionAt(y, x), token: token === null ? null : y * to.w + x });
-  };
-  const choose = (y, x) => (shared().token === null ? chooseRegion(shared().layer.regionAt(y, x)) : chooseToken(y, x));
-  const point = (over) => {
-    if (JSON.stringify(over) !== JSON.stringify(state.over)) { state.over = over; update(); }
-  };
-
-  view.block.addEventListener("change", () => chooseBlock(Number(view.block.value)));
-  view.step.addEventListener("input", () => share({ step: payload.steps[view.step.value] }));
-  view.head.addEventListener("change", () => { state.head = Number(view.head.value); update(); });
-  for (const choice of view.shows) {
-    choice.addEventListener("change", () => {
-      const { layer, query } = shared();
-      state.show = choice.value === "tokens" ? "reads" : choice.value;
-      share({ token: choice.value === "tokens" ? layer.middle(query) : null });
-    });
+    this.share({ block, query: same ? query : to.regionAt(y, x), token: token === null ? null : y * to.w + x });
   }
-  view.buttons.forEach((button, block) => button.addEventListener("click", () => chooseBlock(block)));
 
-  // -- the image: mouse, touch, arrow keys --
+  chooseShow(show) {
+    const { layer, query } = this.now();
+    this.show = show === "tokens" ? "reads" : show;
+    this.share({ token: show === "tokens" ? layer.middle(query) : null });
+  }
 
-  const tokenUnder = (event) => {
-    const { layer } = shared(), box = view.stage.getBoundingClientRect();
-    return [clamp(Math.floor(((event.clientY - box.top) / box.height) * layer.h), 0, layer.h - 1),
-      clamp(Math.floor(((event.clientX - box.left) / box.width) * layer.w), 0, layer.w - 1)];
-  };
-  view.stage.addEventListener("click", (event) => choose(...tokenUnder(event)));
-  view.stage.addEventListener("pointermove", (event) => {
-    const [y, x] = tokenUnder(event), { layer, query } = shared();
-    if (event.pointerType === "mouse" && event.buttons & 1) choose(y, x);
-    else point({ from: query, to: layer.regionAt(y, x) });
-  });
-  view.stage.addEventListener("keydown", (event) => {
-    const move = ARROWS[event.key];
-    if (!move) return;
-    event.preventDefault();
-    event.stopPropagation(); // or a notebook would go to the next cell
-    const { layer, query, token } = shared();
+  step([down, right]) { // to the neighbour of the chosen region or token
+    const { layer, query, token } = this.now();
     if (token !== null) {
-      chooseToken(clamp(Math.floor(token / layer.w) + move[0], 0, layer.h - 1), clamp((token % layer.w) + move[1], 0, layer.w - 1));
+      const [y, x] = [Math.floor(token / layer.w) + down, (token % layer.w) + right];
+      this.choose(clamp(y, 0, layer.h - 1), clamp(x, 0, layer.w - 1));
     } else {
       const [row, column] = layer.place(query);
-      chooseRegion(clamp(row + move[0], 0, layer.rows - 1) * layer.columns + clamp(column + move[1], 0, layer.columns - 1));
+      this.chooseRegion(clamp(row + down, 0, layer.rows - 1) * layer.columns + clamp(column + right, 0, layer.columns - 1));
     }
-  });
+  }
 
-  // -- the affinity row and the matrix: pointing shows a pair, choosing makes its reader the query --
+  point(over) {
+    if (JSON.stringify(over) === JSON.stringify(this.over)) return;
+    this.over = over;
+    this.update();
+  }
 
-  const listen = (element, pairUnder, moveBy) => {
-    element.addEventListener("pointermove", (event) => point(pairUnder(event)));
+  paired(other) { // with the chosen region: as the one that reads it, or that it reads
+    const { query, asked } = this.now();
+    return asked ? { from: other, to: query } : { from: query, to: other };
+  }
+
+  // -- listening --
+
+  listen() {
+    const { view } = this;
+    view.block.addEventListener("change", () => this.chooseBlock(Number(view.block.value)));
+    view.step.addEventListener("input", () => this.share({ step: this.payload.steps[view.step.value] }));
+    view.head.addEventListener("change", () => { this.head = Number(view.head.value); this.update(); });
+    for (const choice of view.shows) choice.addEventListener("change", () => this.chooseShow(choice.value));
+    view.buttons.forEach((button, block) => button.addEventListener("click", () => this.chooseBlock(block)));
+    this.listenToStage();
+    this.listenToRow();
+    this.listenToMatrix();
+    for (const element of [view.stage, view.row, view.matrix]) {
+      element.addEventListener("pointerleave", () => this.point(null));
+      element.addEventListener("blur", () => this.point(null));
+    }
+  }
+
+  listenToStage() { // mouse, touch, arrow keys
+    const { stage } = this.view;
+    const under = (event) => {
+      const { layer } = this.now();
+      return [along(event, stage, layer.h, true), along(event, stage, layer.w)];
+    };
+    stage.addEventListener("click", (event) => this.choose(...under(event)));
+    stage.addEventListener("pointermove", (event) => {
+      const [y, x] = under(event);
+      if (event.pointerType === "mouse" && event.buttons & 1) this.choose(y, x);
+      else this.point(this.paired(this.now().layer.regionAt(y, x)));
+    });
+    stage.addEventListener("keydown", (event) => {
+      if (!ARROWS[event.key]) return;
+      take(event);
+      this.step(ARROWS[event.key]);
+    });
+  }
+
+  listenToRow() {
+    const { row, bars } = this.view;
+    const other = (pair) => (this.now().asked ? pair.from : pair.to);
+    const under = (event) => { // right of the ends of the scale
+      const { left, right } = bars.getBoundingClientRect(), { regions } = this.now().layer;
+      const at = ((event.clientX - left) / (right - left)) * (BARS.left + BARS.width) - BARS.left;
+      return this.paired(clamp(Math.floor((at / BARS.width) * regions), 0, regions - 1));
+    };
+    const move = (pair, [down, right]) => this.paired(clamp(other(pair) + right + down, 0, this.now().layer.regions - 1));
+    this.listenToPairs(row, under, move, other);
+  }
+
+  listenToMatrix() {
+    const { matrix } = this.view;
+    const under = (event) => {
+      const { regions } = this.now().layer;
+      return { from: along(event, matrix, regions, true), to: along(event, matrix, regions) };
+    };
+    const move = ({ from, to }, [down, right]) => {
+      const { regions } = this.now().layer;
+      return { from: clamp(from + down, 0, regions - 1), to: clamp(to + right, 0, regions - 1) };
+    };
+    this.listenToPairs(matrix, under, move, (pair) => pair.from);
+  }
+
+  // Row and matrix alike: pointing shows a pair, choosing makes one of it the query.
+  listenToPairs(element, under, move, chosen) {
+    element.addEventListener("pointermove", (event) => this.point(under(event)));
     element.addEventListener("click", (event) => {
-      const pair = pairUnder(event);
-      chooseRegion(element === view.row ? pair.to : pair.from);
-      point(pair);
+      const pair = under(event);
+      this.chooseRegion(chosen(pair));
+      this.point(pair);
     });
     element.addEventListener("keydown", (event) => {
-      const { layer, query } = shared(), from = state.over ?? { from: query, to: query };
-      if (event.key === "Enter" || event.key === " ") chooseRegion(element === view.row ? from.to : from.from);
-      else if (ARROWS[event.key]) point(moveBy(from, ARROWS[event.key], layer, query));
+      const { query } = this.now(), pair = this.over ?? { from: query, to: query };
+      if (event.key === "Enter" || event.key === " ") this.chooseRegion(chosen(pair));
+      else if (ARROWS[event.key]) this.point(move(pair, ARROWS[event.key]));
       else return;
-      event.preventDefault();
-      event.stopPropagation();
+      take(event);
     });
-  };
-  const along = (event, element, count, vertical = false) => {
-    const box = element.getBoundingClientRect();
-    const share = vertical ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width;
-    return clamp(Math.floor(share * count), 0, count - 1);
-  };
-  listen(view.row,
-    (event) => ({ from: shared().query, to: along(event, view.bars, shared().layer.regions) }),
-    (over, [down, right], layer, query) => ({ from: query, to: clamp(over.to + right + down, 0, layer.regions - 1) }));
-  listen(view.matrix,
-    (event) => ({ from: along(event, view.matrix, shared().layer.regions, true), to: along(event, view.matrix, shared().layer.regions) }),
-    ({ from, to }, [down, right], { regions }) => ({ from: clamp(from + down, 0, regions - 1), to: clamp(to + right, 0, regions - 1) }));
-  for (const element of [view.stage, view.row, view.matrix]) {
-    element.addEventListener("pointerleave", () => point(null));
-    element.addEventListener("blur", () => point(null));
+  }
+
+  // Follow Python and the page until one calls what is returned. Text is dark on light or light on dark, as the page
+  // has it; controls must follow.
+  follow(el) {
+    const { model, view } = this;
+    const look = () => {
+      if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
+      const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
+      view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
+      const shape = view.stage.clientWidth / view.stage.clientHeight; // on a narrow screen the least height may change it
+      if (shape > 0 && Math.abs(shape / this.shape - 1) > 0.02) { this.shape = shape; this.update(); }
+    };
+    const theme = new MutationObserver(look), placed = new ResizeObserver(look);
+    const prefers = matchMedia("(prefers-color-scheme: dark)");
+    placed.observe(el);
+    for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
+    prefers.addEventListener("change", look);
+    look();
+    const names = ["query", "block", "token", "step"].map((name) => `change:${name}`), update = () => this.update();
+    for (const name of names) model.on(name, update);
+    return () => {
+      for (const name of names) model.off(name, update);
+      theme.disconnect();
+      placed.disconnect();
+      prefers.removeEventListener("change", look);
+    };
   }
 
   // -- drawing --
 
-  const mark = (region, kind, label = "") => {
-    const { layer } = shared(), { x, y, width, height } = layer.box(region);
-    if (!(width > 0 && height > 0)) return [];
-    const unit = Math.min(layer.down, layer.across), inset = kind === "reads" || kind === "reader" ? 0.06 * unit : 0.02 * unit;
-    const frame = { x: x + inset, y: y + inset, width: Math.max(0, width - 2 * inset), height: Math.max(0, height - 2 * inset) };
-    const parts = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
-    if (label !== "") {
-      const size = Math.min(0.34 * Math.min(width, height), 0.055 * layer.w);
-      const corner = { x: x + 1.6 * inset, y: y + height - 1.6 * inset - 1.15 * size };
-      parts.push(make("rect", { class: `badge ${kind}`, ...corner, width: size * (0.5 + 0.6 * String(label).length), height: 1.15 * size }),
-        make("text", { class: "rank", x: corner.x + 0.25 * size, y: corner.y + 0.93 * size, "font-size": size }, label));
-    }
-    return parts;
-  };
+  update() {
+    const now = this.now();
+    now.routed = now.layer.reads(now.step, now.query);
+    now.readers = now.layer.readers(now.step, now.query);
+    const weighed = now.token !== null && now.step === this.last && now.layer.heads;
+    this.showControls(now); // it may change the head
+    now.attention = weighed ? now.layer.attention(now.step, now.token, this.head) : null;
+    now.largest = now.attention?.reduce((a, b) => Math.max(a, b), 0);
+    now.framed = this.drawStage(now);
+    this.drawCover(now);
+    this.drawRow(now);
+    this.drawMatrix(now);
+    this.tellKeys(now);
+    this.tellState(now);
+    this.tellPair(now);
+    this.tellBlocks(now);
+  }
 
-  const drawStage = ({ layer, step, query, token, show }) => {
-    const routed = layer.reads(step, query), readers = layer.readers(step, query);
-    view.overlay.setAttribute("viewBox", `0 0 ${layer.w} ${layer.h}`);
-    view.overlay.replaceChildren();
-    let lines = "";
-    for (let row = 1; row < layer.rows && row * layer.down < layer.h; row++) lines += `M0 ${row * layer.down}H${layer.w}`;
-    for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) {
-      lines += `M${column * layer.across} 0V${layer.h}`;
+  showControls({ block, layer, step, show }) {
+    const { view, payload } = this;
+    view.block.value = block;
+    view.step.value = step;
+    view.step.setAttribute("aria-valuetext", payload.steps[step]);
+    view.stepNow.textContent = payload.steps[step];
+    for (const choice of view.shows) choice.checked = choice.value === show;
+    view.headLabel.hidden = show !== "tokens" || !layer.heads;
+    if (view.head.options.length !== layer.heads + 1) {
+      const heads = Array.from({ length: layer.heads }, (_, m) => make("option", { value: m }, m));
+      view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...heads);
+      this.head = Math.min(this.head, layer.heads - 1);
+      view.head.value = this.head;
     }
-    const marks = [make("path", { class: "lines", d: lines })];
-    const [asked, answer] = payload.truth ?? [];
-    const known = payload.truth && asked < layer.regions && answer < layer.regions;
-    if (show === "readers") for (const { region, rank } of readers) marks.push(...mark(region, "reader", rank));
-    else routed.forEach((region, i) => marks.push(...mark(region, "reads", i + 1)));
-    if (known && (query === asked || query === answer)) marks.push(...mark(query === asked ? answer : asked, "should"));
-    marks.push(...mark(query, "asks"));
+    view.stage.setAttribute("aria-label", `The image. Arrow keys choose a ${show === "tokens" ? "token" : "region"}.`);
+  }
+
+  // The outlines and labels over the image. Returns the kind of the frame of what belongs to the query, if it has one.
+  drawStage({ layer, query, token, asked, routed, readers }) {
+    const { overlay } = this.view;
+    overlay.setAttribute("viewBox", `0 0 ${layer.w} ${layer.h}`);
+    const frames = [gridLines(layer)], labels = this.names(layer);
+    const add = (region, kind, label) => {
+      const found = this.mark(layer, region, kind, label);
+      frames.push(...found.frames);
+      labels.push(...found.labels);
+      return found.frames.length > 0;
+    };
+    if (asked) for (const { region, rank } of readers) add(region, "reader", rank);
+    else routed.forEach((region, i) => add(region, "reads", i + 1));
+    const { kind, region: other } = this.belongs(layer, query);
+    const framed = kind && add(other, kind) ? kind : "";
+    add(query, "asks");
     if (token !== null) {
       const spot = { x: token % layer.w, y: Math.floor(token / layer.w), width: 1, height: 1 };
-      marks.push(make("rect", { class: "rim", ...spot }), make("rect", { class: "token", ...spot }));
+      frames.push(make("rect", { class: "rim", ...spot }), make("rect", { class: "token", ...spot }));
     }
-    const pair = state.over ? new Set([state.over.from, state.over.to]) : [];
-    for (const region of pair) if (region !== query) marks.push(...mark(region, "over"));
-    const unit = Math.min(layer.down, layer.across), size = Math.min(0.17 * unit, 0.03 * layer.w);
-    for (let region = 0; region < layer.regions && layer.regions <= 64; region++) { // more would be too small to read
-      const { x, y } = layer.box(region);
-      if (layer.isReal(region)) {
-        marks.push(make("text", { class: "name", x: x + 0.1 * unit, y: y + 0.1 * unit + 0.8 * size, "font-size": size }, region));
-      }
-    }
-    view.overlay.append(...marks);
+    const pair = this.over ? new Set([this.over.from, this.over.to]) : [];
+    for (const region of pair) if (region !== query) add(region, "over");
+    overlay.replaceChildren(...frames, make("g", { transform: `scale(1 ${1 / this.upright(layer)})` }, ...labels));
+    return framed;
+  }
 
-    const lit = new Set(show === "readers" ? readers.map(({ region }) => region) : routed).add(query);
-    const attention = token === null || step !== last || !layer.heads ? null : layer.attention(step, token, state.head);
-    const largest = attention?.reduce((a, b) => Math.max(a, b), 0);
-    paint(view.cover, layer.w, layer.h, (i) => {
+  // The region that belongs to this one: what it should read, or what should read it.
+  belongs(layer, query) {
+    const [asked, answer] = this.payload.truth ?? [];
+    if (!this.payload.truth || Math.max(asked, answer) >= layer.regions) return {};
+    return query === asked ? { kind: "should", region: answer } : query === answer ? { kind: "asker", region: asked } : {};
+  }
+
+  // Outlines are in tokens, which need not be square on the screen: the height of one in widths of one. Labels stand in a
+  // group that makes up for it.
+  upright(layer) {
+    return layer.w / layer.h / this.shape;
+  }
+
+  mark(layer, region, kind, label = "") {
+    const { x, y, width, height } = layer.box(region), tall = this.upright(layer);
+    if (!(width > 0 && height > 0)) return { frames: [], labels: [] };
+    const unit = Math.min(layer.down * tall, layer.across), room = Math.min(height * tall, width);
+    const inset = Math.min(kind === "reads" || kind === "reader" ? 0.06 * unit : 0.02 * unit, 0.2 * room), below = inset / tall;
+    const frame = { x: x + inset, y: y + below, width: width - 2 * inset, height: height - 2 * below };
+    const frames = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
+    if (label === "") return { frames, labels: [] };
+    const size = Math.min(0.34 * room, 0.055 * Math.max(layer.w, layer.h * tall));
+    const corner = { x: x + 1.6 * inset, y: (y + height) * tall - 1.6 * inset - 1.15 * size };
+    const badge = { class: `badge ${kind}`, ...corner, width: size * (0.5 + 0.6 * String(label).length), height: 1.15 * size };
+    const text = { class: "rank", x: corner.x + 0.25 * size, y: corner.y + 0.93 * size, "font-size": size };
+    return { frames, labels: [make("rect", badge), make("text", text, label)] };
+  }
+
+  names(layer) { // the number of each region, but of those too narrow for it: the last ones may be cut off
+    const tall = this.upright(layer), unit = Math.min(layer.down * tall, layer.across), found = [];
+    const size = Math.min(0.28 * unit, 0.028 * Math.max(layer.w, layer.h * tall)), gap = 0.1 * unit;
+    for (let region = 0; region < layer.regions && layer.regions <= MOST_NUMBERED; region++) {
+      const { x, y, width, height } = layer.box(region);
+      const fits = gap + 0.65 * size * String(region).length <= width && gap + size <= height * tall;
+      const place = { x: x + gap, y: y * tall + gap + 0.8 * size, "font-size": size };
+      if (fits) found.push(make("text", { class: "name", ...place }, region));
+    }
+    return found;
+  }
+
+  // Heat where the token reads, and a shade over the regions that have no part in it.
+  drawCover({ layer, query, asked, routed, readers, attention, largest }) {
+    const lit = new Set(asked ? readers.map(({ region }) => region) : routed).add(query);
+    paint(this.view.cover, layer.w, layer.h, (i) => {
       const dark = lit.has(layer.regionAt(Math.floor(i / layer.w), i % layer.w)) ? 0 : 110;
       if (!attention || !attention[i]) return [0, 0, 0, dark];
       const strength = largest ? attention[i] / largest : 0;
       return [...heat(strength), 90 + 130 * strength];
     });
-    return { routed, readers, attention };
-  };
+  }
 
-  const drawRow = ({ layer, step, query }, routed) => {
-    const { low, high } = layer.table(step), width = 320 / layer.regions;
-    let rest = "", chosen = "", ranks = [];
+  // The bars of the chosen region: of its row of the matrix or, if one asks who reads it, of its column.
+  drawRow({ layer, step, query, asked, routed, readers }) {
+    const ranks = new Map(asked ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
+    const value = (j) => (!asked ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
+    const { low, high } = layer.table(step), spans = low <= 0 && high >= 0, base = spans ? 0 : low;
+    const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - low) * unit;
+    const width = BARS.width / layer.regions, many = layer.regions > MOST_NUMBERED; // too narrow for outlines and numbers
+    const size = Math.min(11, Math.max(6, 1.1 * width)), above = [];
+    let rest = "", found = "";
     for (let j = 0; j < layer.regions; j++) {
-      const value = layer.affinity(step, query, j);
-      const height = Number.isFinite(value) ? 2 + (high > low ? (68 * (value - low)) / (high - low) : 68) : 0;
-      const bar = `M${j * width} 90v${-height}h${0.86 * width}v${height}z`;
-      const rank = routed.indexOf(j) + 1;
-      if (!rank) { rest += bar; continue; }
-      chosen += bar;
-      const x = (j + 0.43) * width, y = 86 - height;
-      if (layer.regions <= 64) ranks.push(make("text", { x, y, class: "tick", "font-size": Math.min(11, Math.max(6, 1.1 * width)) }, rank));
-      else ranks.push(make("path", { class: "chosen", d: `M${x} ${y + 2}l-2.5 -5h5z` }));
+      const height = Number.isFinite(value(j)) ? (value(j) - base) * unit : 0;
+      const bar = `M${j * width} ${line}v${-height}h${0.86 * width}v${height}z`;
+      if (!ranks.has(j)) { rest += bar; continue; }
+      found += bar;
+      const x = (j + 0.43) * width, y = line - Math.max(0, height) - 3;
+      above.push(many ? make("path", { class: "peak", d: `M${x} ${y + 1}l-2.5 -5h5z` })
+        : make("text", { x, y, class: "tick", "font-size": size }, ranks.get(j)));
     }
-    const over = state.over?.from === query ? [make("rect", { class: "over", x: state.over.to * width, y: 0.5, width, height: 89 })] : [];
-    view.bars.replaceChildren(make("path", { class: "rest", d: rest }), make("path", { class: "chosen", d: chosen }), ...ranks, ...over);
-  };
+    const [chosen, other] = asked ? [this.over?.to, this.over?.from] : [this.over?.from, this.over?.to];
+    const over = chosen === query ? [make("rect", { class: "over", x: other * width, y: 0.5, width, height: BARS.bottom + 1 })] : [];
+    this.view.bars.replaceChildren(make("path", { class: "rest", d: rest }),
+      make("path", { class: `read ${asked ? "reader" : "reads"}${many ? " many" : ""}`, d: found }),
+      make("path", { class: "zero", d: `M0 ${line}H${BARS.width}` }), ...above, ...scale(layer, low, high, spans ? line : null), ...over);
+    this.view.rowSays.textContent = asked
+      ? "How much every region wants to read the chosen one, numbered row by row; above those who do, their rank for it."
+      : "Affinity of the chosen region to every region, numbered row by row; above those it reads, their rank.";
+  }
 
-  const drawMatrix = ({ block, layer, step, query, show }) => {
-    const { levels, k, index } = layer.table(step), r = layer.regions;
+  drawMatrix({ block, layer, step, query, asked }) {
+    const { view } = this, { k } = layer.table(step), r = layer.regions;
     view.links.setAttribute("viewBox", `0 0 ${r} ${r}`);
-    if (matrixShown !== `${block} ${step}`) { // it changes with the block and the step only
-      matrixShown = `${block} ${step}`;
-      const padding = Array.from({ length: r }, (_, i) => !layer.isReal(i)); // reads nobody, and nobody reads it
-      const isGrey = (i) => levels[i] === PADDING || padding[Math.floor(i / r)];
-      paint(view.cells, r, r, (i) => (isGrey(i) ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
-      let dots = "";
-      for (let n = 0; n < r * k && r * k <= 2500; n++) {
-        const i = Math.floor(n / k);
-        if (!padding[i]) dots += `M${index[n] + 0.32} ${i + 0.32}h.36v.36h-.36z`;
-      }
-      view.dots = make("path", { class: "dots", d: dots });
+    if (this.matrixShown !== `${block} ${step}`) { // it changes with the block and the step only
+      this.matrixShown = `${block} ${step}`;
+      this.drawCells(layer, step);
     }
     const gap = 0.01 * r; // the frame lies around its row, or, if one asks who reads it, its column: it would hide it
     const row = { x: -gap, y: query - gap, width: r + 2 * gap, height: 1 + 2 * gap };
     const column = { x: row.y, y: row.x, width: row.height, height: row.width };
-    const line = show === "readers" ? column : row;
+    const line = asked ? column : row;
     const marks = [view.dots, make("rect", { class: "rim", ...line }), make("rect", { class: "asks", ...line })];
-    if (r * k > 2500) { // then only those of the query
+    if (r * k > MOST_DOTS) { // then only those of the query
       marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
     }
-    if (state.over) {
-      const cell = { x: state.over.to, y: state.over.from, width: 1, height: 1 };
+    if (this.over) {
+      const cell = { x: this.over.to, y: this.over.from, width: 1, height: 1 };
       const cross = `M${cell.x + 0.5} 0V${r}M0 ${cell.y + 0.5}H${r}`;
       marks.push(make("path", { class: "over", d: cross }), make("rect", { class: "over", ...cell }));
     }
     view.links.replaceChildren(...marks);
-  };
+  }
 
-  const where = (layer, region) => {
-    const [row, column] = layer.place(region);
-    return `region ${region} (row ${row}, column ${column})`;
-  };
+  drawCells(layer, step) {
+    const { levels, k, index } = layer.table(step), r = layer.regions;
+    const padding = Array.from({ length: r }, (_, i) => !layer.isReal(i)); // reads nobody, and nobody reads it
+    const isGrey = (i) => levels[i] === PADDING || padding[Math.floor(i / r)];
+    paint(this.view.cells, r, r, (i) => (isGrey(i) ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
+    let dots = "";
+    for (let n = 0; n < r * k && r * k <= MOST_DOTS; n++) {
+      const i = Math.floor(n / k);
+      if (!padding[i]) dots += `M${index[n] + 0.32} ${i + 0.32}h.36v.36h-.36z`;
+    }
+    this.view.dots = make("path", { class: "dots", d: dots });
+  }
 
-  const tellState = ({ layer, step, query, token, show }, { routed, readers, attention }) => {
-    const asking = where(layer, query);
-    let text = `${asking} reads ${routed.join(", ")}`;
-    if (show === "readers") {
-      const named = readers.slice(0, MOST_NAMED).map(({ region, rank }) => `${region} (${ordinal(rank)} choice)`).join(", ");
-      const more = readers.length > MOST_NAMED ? ` and ${readers.length - MOST_NAMED} more` : "";
-      text = readers.length ? `${asking} is read by ${plural(readers.length, "region")}: ${named}${more}` : `${asking} is read by nobody`;
+  // -- telling --
+
+  tellKeys({ layer, step, query, asked, largest, framed }) {
+    const { keys, heatSays, padding } = this.view;
+    keys.reads.hidden = asked;
+    keys.reader.hidden = !asked;
+    keys.heat.hidden = !largest;
+    if (largest) { // the scale ends at the largest weight, so its end must be told: a nearly even one is bright, too
+      heatSays.textContent = ` attention: 0 to ${percent(largest)} (even: ${percent(1 / layer.tokensRead(step, query))})`;
     }
-    if (token !== null) {
-      const at = `token (row ${Math.floor(token / layer.w)}, column ${token % layer.w}) of ${asking}`;
-      if (attention) {
-        const best = attention.reduce((a, value, i) => (value > attention[a] ? i : a), 0);
-        const head = state.head < 0 ? "on average over its heads" : `in head ${state.head}`;
-        const percent = `${layer.levels === 255 ? "" : "about "}${(100 * attention[best]).toFixed(0)}%`;
-        const n = layer.table(step).k * layer.down * layer.across;
-        const [y, x] = [Math.floor(best / layer.w), best % layer.w];
-        text = `${at} reads most, ${head}, of the token (row ${y}, column ${x}) of region ${layer.regionAt(y, x)}: `
-          + `${percent} of its attention, where an even share is ${(100 / n).toFixed(n < 100 ? 1 : 2)}%`;
-      } else if (step !== last) text = `${at}: token weights are stored for the last step only, ${payload.steps[last]}`;
-      else text = `${at}: the token weights of this layer were not asked for, or are too many to store`;
-    }
-    if (payload.truth && query === payload.truth[0] && payload.truth[1] < layer.regions) {
-      const rank = routed.indexOf(payload.truth[1]) + 1;
-      text += `. It should read ${payload.truth[1]}: ${rank ? `a hit, its ${ordinal(rank)} choice` : "a miss"}`;
-    }
-    const step_ = last ? `, step ${payload.steps[step]}` : "";
-    const sentence = `${layer.label}${step_}: ${text}.`;
+    for (const kind of this.payload.truth ? ["should", "asker"] : []) keys[kind].hidden = framed !== kind;
+    padding.hidden = layer.isReal(layer.regions - 1);
+  }
+
+  tellState(now) {
+    const { layer, step, token, asked } = now, { last, payload, view } = this;
+    const text = token !== null ? this.sayToken(now) : asked ? sayReaders(now) : `${where(now)} reads ${now.routed.join(", ")}`;
+    const sentence = `${layer.label}${last ? `, step ${payload.steps[step]}` : ""}: ${text}${this.sayTruth(now)}.`;
     if (view.status.textContent !== sentence) view.status.textContent = sentence;
-    const { over } = state;
-    let pointed = "";
-    if (over !== null && over.from < layer.regions && over.to < layer.regions) {
-      const rank = layer.reads(step, over.from).indexOf(over.to) + 1;
-      pointed = `Affinity of region ${over.from} to region ${over.to}: ${number(layer.affinity(step, over.from, over.to))}, `
+  }
+
+  sayToken(now) {
+    const { layer, step, query, token, attention, largest } = now;
+    const at = `token (row ${Math.floor(token / layer.w)}, column ${token % layer.w}) of ${where(now)}`;
+    if (!attention && step !== this.last) return `${at}: token weights are stored for the last step only, ${this.payload.steps[this.last]}`;
+    if (!attention) return `${at}: the token weights of this layer were not asked for, or are too many to store`;
+    if (!largest) return `${at} reads nothing but padding`;
+    const best = attention.indexOf(largest), [y, x] = [Math.floor(best / layer.w), best % layer.w];
+    const head = this.head < 0 ? "on average over its heads" : `in head ${this.head}`;
+    const about = layer.levels === 255 ? "" : "about ", n = layer.tokensRead(step, query);
+    return `${at} reads most, ${head}, of the token (row ${y}, column ${x}) of region ${layer.regionAt(y, x)}: `
+      + `${about}${percent(largest)} of its attention, ${short(largest * n)} times an even share (1/${n})`;
+  }
+
+  sayTruth({ layer, step, query }) {
+    const { kind } = this.belongs(layer, query);
+    if (!kind) return "";
+    const [asked, answer] = this.payload.truth, rank = layer.reads(step, asked).indexOf(answer) + 1;
+    const said = kind === "should" ? `. It should read ${answer}` : `. Region ${asked}, which asks, should read it`;
+    return said + (rank ? `: a hit, its ${ordinal(rank)} choice` : ": a miss");
+  }
+
+  tellPair({ layer, step }) {
+    const { from, to } = this.over ?? {}, { pointer } = this.view;
+    let said = "";
+    if (this.over && from < layer.regions && to < layer.regions) {
+      const rank = layer.reads(step, from).indexOf(to) + 1;
+      said = `Affinity of region ${from} to region ${to}: ${number(layer.affinity(step, from, to))}, `
         + (rank ? `its ${ordinal(rank)} choice.` : "not read.");
     }
-    if (view.pointer.textContent !== pointed) view.pointer.textContent = pointed;
-  };
+    if (pointer.textContent !== said) pointer.textContent = said;
+  }
 
-  const tellBlocks = ({ block, step }) => {
+  tellBlocks({ block, step }) {
+    const { view, layers, payload } = this;
     view.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === block)));
     if (!payload.truth) return;
     const [asked, answer] = payload.truth;
@@ -432,58 +598,55 @@ function render({ model, el }) {
       view.hits[i][0].textContent = hit(asked, answer);
       view.hits[i][1].textContent = hit(answer, asked);
     });
-  };
+  }
+}
 
-  const update = () => {
-    const now = shared(), show = now.token !== null ? "tokens" : state.show;
-    now.show = show;
-    if (now.token !== null) now.query = now.layer.regionAt(Math.floor(now.token / now.layer.w), now.token % now.layer.w);
-    view.block.value = now.block;
-    view.step.value = now.step;
-    view.step.setAttribute("aria-valuetext", payload.steps[now.step]);
-    view.stepNow.textContent = payload.steps[now.step];
-    for (const choice of view.shows) choice.checked = choice.value === show;
-    view.headLabel.hidden = show !== "tokens" || !now.layer.heads;
-    if (view.head.options.length !== now.layer.heads + 1) {
-      const heads = Array.from({ length: now.layer.heads }, (_, m) => make("option", { value: m }, m));
-      view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...heads);
-      state.head = Math.min(state.head, now.layer.heads - 1);
-      view.head.value = state.head;
-    }
-    view.stage.setAttribute("aria-label", `The image. Arrow keys choose a ${show === "tokens" ? "token" : "region"}.`);
-    const drawn = drawStage(now);
-    view.keys.reads.hidden = show === "readers";
-    view.keys.reader.hidden = show !== "readers";
-    view.keys.heat.hidden = !drawn.attention;
-    view.padding.hidden = now.layer.isReal(now.layer.regions - 1);
-    drawRow(now, drawn.routed);
-    drawMatrix(now);
-    tellState(now, drawn);
-    tellBlocks(now);
-  };
+// ---- what needs no explorer ----
 
-  // Text is dark on light or light on dark, as the page has it; controls must follow.
-  const follow = () => {
-    if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
-    const [r, g, b] = getComputedStyle(el).color.match(/[\d.]+/g).map(Number);
-    view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
-  };
-  const theme = new MutationObserver(follow), placed = new ResizeObserver(follow);
-  const prefers = matchMedia("(prefers-color-scheme: dark)");
-  placed.observe(el);
-  for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
-  prefers.addEventListener("change", follow);
-  follow();
+function take(event) { // or the page would scroll, and a notebook would go to the next cell
+  event.preventDefault();
+  event.stopPropagation();
+}
 
-  const names = ["query", "block", "token", "step"].map((name) => `change:${name}`);
-  for (const name of names) model.on(name, update);
-  update();
-  return () => {
-    for (const name of names) model.off(name, update);
-    theme.disconnect();
-    placed.disconnect();
-    prefers.removeEventListener("change", follow);
-  };
+function along(event, element, count, vertical = false) { // in which of `count` equal parts of the element
+  const box = element.getBoundingClientRect();
+  const share = vertical ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width;
+  return clamp(Math.floor(share * count), 0, count - 1);
+}
+
+function gridLines(layer) {
+  let lines = "";
+  for (let row = 1; row < layer.rows && row * layer.down < layer.h; row++) lines += `M0 ${row * layer.down}H${layer.w}`;
+  for (let column = 1; column < layer.columns && column * layer.across < layer.w; column++) {
+    lines += `M${column * layer.across} 0V${layer.h}`;
+  }
+  return make("path", { class: "lines", d: lines });
+}
+
+// What stands around the bars: at the left the ends of the scale, below the numbers of regions.
+function scale(layer, low, high, zero) {
+  const text = (name, x, y, says) => make("text", { class: name, x, y, "font-size": 9 }, says);
+  const ends = low < high ? [[BARS.top, high], [BARS.bottom, low]] : [[BARS.bottom, low]];
+  const crowded = (y) => ends.some(([end]) => Math.abs(end - y) < 10);
+  if (zero !== null && !crowded(zero)) ends.push([zero, 0]);
+  const perRow = layer.rows > 2 && layer.rows <= 10 ? layer.columns : 7; // each row's first
+  const every = layer.regions <= 16 ? 1 : perRow;
+  const numbered = [...Array(layer.regions).keys()].filter((j) => j % every === 0 && layer.regions <= MOST_NUMBERED);
+  return [...ends.map(([y, end]) => text("end", -4, y + 3, Number(end.toPrecision(3)))),
+    ...numbered.map((j) => text("tick place", ((j + 0.43) * BARS.width) / layer.regions, BARS.bottom + 12, j))];
+}
+
+function where({ layer, query }) {
+  const [row, column] = layer.place(query);
+  return `region ${query} (row ${row}, column ${column})`;
+}
+
+function sayReaders(now) {
+  const { readers } = now;
+  const named = readers.slice(0, MOST_NAMED).map(({ region, rank }) => `${region} (${ordinal(rank)} choice)`).join(", ");
+  const more = readers.length > MOST_NAMED ? ` and ${readers.length - MOST_NAMED} more` : "";
+  const all = readers.length ? `${plural(readers.length, "region")}: ${named}${more}` : "nobody";
+  return `${where(now)} is read by ${all}`;
 }
 
 // ---- the elements, once ----
@@ -518,7 +681,7 @@ function build(payload, layers, last) {
     keep("overlay", make("svg", { preserveAspectRatio: "none", "aria-hidden": "true" }))));
   const part = (name, says) => ({ class: name, tabindex: 0, role: "application", "aria-label": says });
   keep("row", make("div", part("row", "Affinity row. Left and right point at a region, Enter chooses it."),
-    keep("bars", make("svg", { viewBox: "0 0 320 90", "aria-hidden": "true" }))));
+    keep("bars", make("svg", { viewBox: `${-BARS.left} 0 ${BARS.left + BARS.width} ${BARS.height}`, "aria-hidden": "true" }))));
   keep("matrix", make("div", part("matrix", "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."),
     keep("cells", make("canvas")), keep("links", make("svg", { "aria-hidden": "true" }))));
   view.keys = {};
@@ -528,19 +691,21 @@ function build(payload, layers, last) {
     const sample = make("svg", { viewBox: "0 0 28 18", "aria-hidden": "true" }, ...drawn);
     return (view.keys[kind] = make("span", { class: "key" }, sample, ` ${text}`));
   };
-  view.keys.heat = make("span", { class: "key" }, make("i"), " attention: none to most");
+  view.keys.heat = make("span", { class: "key" }, make("i"), keep("heatSays", make("span")));
   const figure = (caption, ...children) => make("figure", {}, ...children, make("figcaption", {}, ...caption));
-  const truth = payload.truth ? [key("should", "the right answer")] : [];
+  const truth = payload.truth ? [key("should", "the right answer"), key("asker", "asks for it")] : [];
   const panels = make("div", { class: "panels" },
     figure([key("asks", "chosen"), key("reads", "it reads, by rank"), key("reader", "reads it, at which rank"), ...truth,
       view.keys.heat], view.stage),
-    make("div", {}, figure(["Affinity of the chosen region to every region, numbered row by row; those it reads by rank."], view.row),
+    make("div", {}, figure([keep("rowSays", make("span"))], view.row),
       figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read.",
         keep("padding", make("span", {}, " Grey: regions of nothing but padding."))], view.matrix)));
 
   const names = Object.keys(payload.columns);
-  const hits = payload.truth ? ["right region read, this image", "the other way round, this image"] : [];
-  const head = make("tr", {}, ...["block", "regions", "each reads", ...hits, ...names].map((name) => make("th", { scope: "col" }, name)));
+  const hits = payload.truth ? ["asking region reads the right one, this image", "right one reads the asking one, this image"] : [];
+  const when = last ? `, after step ${payload.steps[last]}` : ""; // unlike `hits`, which follow the slider
+  const heads = ["block", "regions", "each reads", ...hits, ...names.map((name) => name + when)];
+  const head = make("tr", {}, ...heads.map((name) => make("th", { scope: "col" }, name)));
   view.buttons = layers.map((layer) => make("button", { type: "button" }, layer.label));
   view.hits = layers.map(() => hits.map(() => make("td")));
   const rows = layers.map((layer, i) => make("tr", {}, make("th", { scope: "row" }, view.buttons[i]),
@@ -575,7 +740,7 @@ select, button, input { color: inherit; }
 figure { margin: 0 0 0.8em; }
 figcaption { font-size: 0.85em; margin-top: 0.3em; }
 .stage, .matrix { position: relative; width: 100%; touch-action: manipulation; cursor: pointer; }
-.stage { max-width: 480px; }
+.stage { min-height: 120px; }
 .matrix { max-width: 280px; aspect-ratio: 1; }
 .row { max-width: 480px; cursor: pointer; touch-action: manipulation; }
 .row svg { display: block; width: 100%; }
@@ -586,31 +751,39 @@ rect, path { vector-effect: non-scaling-stroke; fill: none; }
 .lines { stroke: #888; stroke-width: 1; stroke-opacity: 0.7; }
 .rim { stroke: #000; stroke-width: 5; }
 .asks { stroke: #fff; stroke-width: 2.5; stroke-dasharray: 2 3; }
-.reads { stroke: #56b4e9; stroke-width: 2.5; stroke-dasharray: 7 4; }
-.reader { stroke: #cc79a7; stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
+.reads { --kind: #56b4e9; stroke: var(--kind); stroke-width: 2.5; stroke-dasharray: 7 4; }
+.reader { --kind: #cc79a7; stroke: var(--kind); stroke-width: 2.5; stroke-dasharray: 9 3 2 3; }
 .should { stroke: #d55e00; stroke-width: 3; }
+.asker { stroke: #f0e442; stroke-width: 3; stroke-dasharray: 16 4; }
 .token { stroke: #fff; stroke-width: 2; }
 .over { stroke: #e69f00; stroke-width: 1.5; }
 .badge { stroke: #000; stroke-width: 1; stroke-dasharray: none; fill: #fff; }
 .rank { fill: #000; font-weight: 700; font-family: system-ui, sans-serif; }
 .name { fill: #fff; stroke: #000; stroke-width: 2.5; paint-order: stroke; vector-effect: non-scaling-stroke;
   font-family: system-ui, sans-serif; }
-.tick { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
-.rest { fill: currentColor; fill-opacity: 0.3; }
-.chosen { fill: currentColor; }
+.tick, .end { fill: currentColor; text-anchor: middle; font-family: system-ui, sans-serif; }
+.end { text-anchor: end; }
+.rest { fill: currentColor; fill-opacity: 0.45; }
+.read { stroke: currentColor; stroke-width: 1.2; stroke-dasharray: none; fill: var(--kind); }
+.read.many { stroke: none; }
+.peak { fill: currentColor; }
+.zero { stroke: currentColor; stroke-width: 1; }
 .dots { fill: #fff; stroke: #000; stroke-width: 0.7; }
 .key { margin-right: 1em; white-space: nowrap; }
 .key svg { width: 28px; height: 18px; vertical-align: -4px; background: #555; }
 .key i { display: inline-block; width: 4em; height: 0.9em; vertical-align: -0.1em; forced-color-adjust: none;
   background: linear-gradient(to right, HEAT); }
-.scroll { max-height: 16em; overflow: auto; }
+.scroll { max-height: 16em; overflow: auto; background: linear-gradient(to right, Canvas 1.2em, transparent 2em) local,
+  linear-gradient(to left, Canvas 1.2em, transparent 2em) local, linear-gradient(to right, SHADOW) left / 1.2em 100% no-repeat scroll,
+  linear-gradient(to left, SHADOW) right / 1.2em 100% no-repeat scroll; }
 table { border-collapse: collapse; font-size: 0.9em; }
 th, td { padding: 0.15em 0.7em; text-align: left; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
 thead th { position: sticky; top: 0; min-width: 5em; vertical-align: bottom; background: Canvas; }
 tbody th { font-weight: normal; white-space: nowrap; }
 button[aria-pressed="true"] { font-weight: 700; text-decoration: underline; }
 summary { cursor: pointer; }
-`.replace("HEAT", HEAT.map((colour) => `rgb(${colour})`).join(", "));
+`.replaceAll("SHADOW", "color-mix(in srgb, CanvasText 55%, transparent), transparent")
+  .replace("HEAT", HEAT.map((colour) => `rgb(${colour})`).join(", "));
 
 // ---- where there is no Python: a model that remembers ----
 
