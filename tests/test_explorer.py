@@ -152,6 +152,12 @@ class TestInPython:
         assert one.payload["image"] == Explorer(dark, one.views).payload["image"]
         with pytest.raises(ValueError, match=r"layers must be among deep\.fine, coarse\.0, not fine"):
             Explorer.from_model(model, image, layers=["fine"])
+        with pytest.raises(TypeError, match="titel"):
+            Explorer.from_model(model, image, titel="lost")
+        bright = image.abs().max() * 2 * image  # beyond -1..1: lowest black, highest bright
+        fitted = 2 * (bright - bright.min()) / (bright.max() - bright.min()) - 1
+        beyond = Explorer.from_model(model, bright)
+        assert beyond.payload["image"] == Explorer(fitted, beyond.views).payload["image"]
         nano = Explorer.from_model(biformer_nano(), torch.rand(3, 32, 32))
         assert [layer["label"] for layer in nano.payload["layers"]] == ["stage 0, block 0", "stage 0, block 1"]
 
@@ -164,7 +170,7 @@ class TestCommandLine:
     def test_it_writes_a_file_and_names_it(self, tmp_path, monkeypatch, capsys):
         out = tmp_path / "board.html"
         self.say(monkeypatch, "--run", COMMITTED, "--number", 3, "--out", out)
-        assert capsys.readouterr().out == f"{out} ({out.stat().st_size / 1e6:.1f} MB): open it in a browser\n"
+        assert capsys.readouterr().out == f"{out} ({out.stat().st_size / 1000:,.0f} kB): open it in a browser\n"
         assert "held-out image 3: says" in out.read_text()
 
     def test_a_photograph_alone_or_in_a_run(self, tmp_path):
@@ -182,7 +188,14 @@ class TestCommandLine:
             ([], "error: run or image must be given: --run FOLDER, --image FILE, or both"),
             (["--run", "{}"], "error: {} holds no weights of a run: train first, or give another folder"),
             (["--run", COMMITTED, "--number", 5000], "error: number must be between 0 and 4095, but is 5000"),
-            (["--image", "{}/nothing.jpg"], "error: image {}/nothing.jpg does not exist"),
+            (["--image", "{}/nothing.jpg"], "error: image {}/nothing.jpg is no file"),
+            (["--image", "{}", "--size", 32], "error: image {} is no file"),
+            (
+                ["--image", "{}/cat.png", "--number", 5],
+                "error: number must be left out beside image: it would change nothing",
+            ),
+            (["--run", COMMITTED, "--size", 32], "error: size must be left out beside run: it would change nothing"),
+            (["--run", COMMITTED, "--out", "{}"], "error: out must be a file, but {} is a folder"),
             (["--image", "{}/notes.jpg"], "error: {}/notes.jpg is not a whole image: cannot identify image file"),
             (["--image", "{}/notes.jpg", "--size", 0], "error: size must be between 1 and 2048 pixels, but is 0"),
             (["--image", "{}/cat.png", "--size", 32, "--weights", "{}/notes.jpg"], "error: {}/notes.jpg"),
