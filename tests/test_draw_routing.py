@@ -6,9 +6,9 @@ from matplotlib.colors import to_hex, to_rgba
 
 import bra
 from bra import draw
+from bra.draw.frames import dimmed, owners
 from bra.draw.images import ASKS, READS, SHOULD, side_by_side
 from bra.draw.picture import HEAT
-from bra.draw.routing import dimmed, owners
 from bra.statistics import LayerStatistics, RoutingStatistics, rollout
 from bra.views import View, look
 

@@ -16,8 +16,8 @@ from bra.draw.images import (
     show_image,
 )
 from bra.draw.picture import Picture
-from bra.draw.plots import curves, router_comparison, scaling, training_curves
-from bra.draw.routing import readers, routing, routing_rollout, routing_statistics, token_attention
+from bra.draw.plots import curves, router_comparison, routing_statistics, scaling, training_curves
+from bra.draw.routing import readers, routing, routing_rollout, token_attention
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [

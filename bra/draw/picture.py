@@ -38,3 +38,8 @@ class Picture:
 
     def __repr__(self):
         return f"Picture: {self.alt}"
+
+
+def count(number: int, thing: str) -> str:
+    """1 region, 2 regions."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"

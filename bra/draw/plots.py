@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from bra.draw.picture import BLACK, BLUE, LINES, SKY, VERMILION, Picture, Point
+from bra.draw.picture import BLACK, BLUE, HEAT, LINES, SKY, VERMILION, Picture, Point, count
+from bra.statistics import RoutingStatistics
 
 
 def training_curves(metrics: Sequence[dict]) -> Picture:
@@ -116,3 +119,50 @@ def scaling(
         axes.grid(alpha=0.3)
     figure.suptitle(title)
     return Picture(figure, f"{title}, from {sizes[0]} to {sizes[-1]} pixels. {'; '.join(told)}.")
+
+
+def routing_statistics(statistics: RoutingStatistics) -> Picture:
+    """Of each layer self share, distance and entropy, beside those of a random router, and the layers' overlap."""
+    layers = statistics.layers
+    n = len(layers)
+    side = max(1.6, 0.42 * n)
+    figure = Figure(figsize=(8.6 + side, 1.6 + side), layout="constrained")
+    *bars, matrix = figure.subplots(1, 4, sharey=True, width_ratios=[2, 2, 2, side])
+    names = {"self_share": "reads itself, share", "distance": "distance, regions", "entropy": "entropy, bits"}
+    for axes, (name, title) in zip(bars, names.items(), strict=True):
+        values, random = ([getattr(layer, f"{which}{name}") for layer in layers] for which in ("", "random_"))
+        axes.barh(range(n), values, height=0.65, color=SKY, edgecolor=BLACK, linewidth=0.6)
+        axes.vlines(random, np.arange(n) - 0.42, np.arange(n) + 0.42, color=VERMILION, linestyle="--", linewidth=2)
+        axes.set_title(title, fontsize=10)
+        most = max(*values, *random)
+        axes.set_xlim(0, 1.08 * most if most > 1e-6 else 1)
+        axes.grid(axis="x", alpha=0.3)
+    overlap_matrix(matrix, statistics)
+    bars[0].set_yticks(range(n), [layer.label for layer in layers], fontsize=8)
+    bars[0].set_ylim(n - 0.5, -0.5)
+    line = Line2D([], [], color=VERMILION, linestyle="--", linewidth=2)
+    figure.legend([line], ["a random router, and its overlap in brackets"], loc="outside lower center", frameon=False)
+    told = [
+        f"{x.label}: {x.self_share:.2f} (random {x.random_self_share:.2f}), {x.distance:.2f} "
+        f"({x.random_distance:.2f}), {x.entropy:.2f} ({x.random_entropy:.2f})"
+        for x in layers
+    ]
+    return Picture(
+        figure,
+        f"Routing of {count(n, 'layer')} over {count(statistics.images, 'image')}: share of regions that "
+        f"read themselves, distance in regions, entropy in bits. {'; '.join(told)}. "
+        "Beside them the overlap of every two layers.",
+    )
+
+
+def overlap_matrix(axes: Axes, statistics: RoutingStatistics) -> None:
+    """Percent of what two layers could read in common; in brackets that of random routers; empty where grids differ."""
+    overlap, random = statistics.overlap, statistics.random_overlap
+    image = axes.imshow(overlap.numpy(), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
+    for i, j in np.ndindex(*overlap.shape):
+        if overlap[i, j].isfinite():
+            colour = "white" if image.norm(overlap[i, j].item()) < 0.5 else BLACK
+            percent = f"{100 * overlap[i, j]:.0f}\n({100 * random[i, j]:.0f})"
+            axes.text(j, i, percent, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(overlap)), [layer.label for layer in statistics.layers], fontsize=8, rotation=90)
+    axes.set_title("overlap, %", fontsize=10)
