@@ -137,7 +137,7 @@ def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
     show(axes, dimmed(image, view, {query, *found}), view, f"{count(len(found), 'region')} that read region {query}")
     frame_regions(axes, view, {i: str(rank) for i, rank in found.items()}, READS)
     frame_regions(axes, view, {query: ""}, ASKS)
-    name_frames(figure, {"the query's region": ASKS, "reads it, at this rank": READS})
+    name_frames(figure, {"the chosen region": ASKS, "reads it, at this rank": READS})
     told = ", ".join(f"{i} as choice {rank}" for i, rank in found.items()) or "none"
     return Picture(figure, f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} is read by {told}.")
 
