@@ -66,3 +66,12 @@ __all__ = [
     "region_means",
     "top_k_regions",
 ]
+
+
+def __getattr__(name: str):
+    """`bra.Explorer`, loaded when it is asked for: it alone needs more than torch, einops and jaxtyping."""
+    if name == "Explorer":
+        from bra.explorer import Explorer
+
+        return Explorer
+    raise AttributeError(f"module 'bra' has no attribute {name!r}")

@@ -84,7 +84,7 @@ class Explorer(anywidget.AnyWidget):
         if shown is None:
             shown = image if image.ndim == 3 else image[0]
             low, high = shown.min(), shown.max()
-            shown = shown if low >= -1 and high <= 1 else (shown - low) / (high - low) * 2 - 1
+            shown = shown if low >= -1 and high <= 1 else (shown - low) / (high - low).clamp(min=1e-12) * 2 - 1
         return cls(shown, views, **rest)
 
     @classmethod

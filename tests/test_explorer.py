@@ -158,8 +158,19 @@ class TestInPython:
         fitted = 2 * (bright - bright.min()) / (bright.max() - bright.min()) - 1
         beyond = Explorer.from_model(model, bright)
         assert beyond.payload["image"] == Explorer(fitted, beyond.views).payload["image"]
+        even = Explorer.from_model(model, torch.full_like(image, 3.0))
+        assert even.payload["image"] == Explorer(torch.full_like(image, -1.0), even.views).payload["image"]
         nano = Explorer.from_model(biformer_nano(), torch.rand(3, 32, 32))
         assert [layer["label"] for layer in nano.payload["layers"]] == ["stage 0, block 0", "stage 0, block 1"]
+
+
+def test_the_package_gives_it_when_it_is_asked_for():
+    import bra
+
+    assert bra.Explorer is Explorer
+    assert "Explorer" not in bra.__all__, "a star import must not need the widget"
+    with pytest.raises(AttributeError, match="module 'bra' has no attribute 'Explorers'"):
+        bra.Explorers  # noqa: B018
 
 
 class TestCommandLine:
