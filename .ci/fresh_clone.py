@@ -9,7 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bra.runs import environment, write_atomically
+from bra.files import write_atomically
+from bra.measure import environment
 
 ROOT = Path(__file__).parent.parent
 

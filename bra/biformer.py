@@ -122,6 +122,7 @@ BASE = four_stages(dim=96, depths=(4, 4, 18, 4))
 NANO = BiFormerConfig(
     stem=(32, 64), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8, initialise=initialise_alike
 )
+MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}  # what command lines call them
 
 
 class BiFormer(nn.Module):

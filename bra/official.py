@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bra.biformer import BiFormer
-from bra.weights import load_weights, read_tensors
+from bra.files import load_weights, read_tensors
 
 TABLE = {  # in every block stages.STAGE.BLOCK: the official module, and ours
     "pos_embed": "position",

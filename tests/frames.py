@@ -21,7 +21,7 @@ from skimage import data
 
 from bra.biformer import TINY, BiFormer
 from bra.data import Images
-from bra.portrait import of_pixels, open_photograph
+from bra.explorer.portrait import of_pixels, open_photograph
 
 TIMES = 100
 CLOCK = """kind => { // from the event to when the frame that it caused has been drawn

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from bra.augment import Augment
-from bra.recipes import TrainConfig
+from bra.files import read_tensors
 from bra.train import complete, look_away, prepare
-from bra.weights import read_tensors
+from bra.train.augment import Augment
+from bra.train.recipes import TrainConfig
 
 DATA, WORK = sys.argv[1], Path(sys.argv[2])
 CONFIG = TrainConfig(

@@ -20,7 +20,7 @@ from bra.data import (
     open_data,
     read_idx,
 )
-from bra.recall import Recall
+from bra.data.recall import Recall
 
 CROPPED = ImageSettings(size=7, least_area=0.3, workers=0)
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

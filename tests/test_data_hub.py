@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from bra.data import DamagedImage, HubImages, ImageSettings, open_data
-from bra.recall import Recall
+from bra.data.recall import Recall
 
 SETTINGS = ImageSettings(size=8, workers=0)
 COLUMNS = {"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["cat", "dog", "eel"])}

@@ -12,9 +12,9 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from bra import draw
-from bra.draw.images import ASKS, READS, SHOULD
+from bra.data.recall import Recall
 from bra.draw.picture import HEAT, LINES, YELLOW
-from bra.recall import Recall
+from bra.draw.regions import ASKS, READS, SHOULD
 
 GRID = (2, 3)  # of `wide`, whose regions have 7 x 11 pixels
 

@@ -15,8 +15,8 @@ from skimage import data as photographs
 
 from bra import biformer_nano
 from bra.explorer import Explorer, Request, main, write
-from bra.page import fragment
-from bra.views import View, look
+from bra.explorer.page import fragment
+from bra.look.views import View, look
 
 COMMITTED = Path(__file__).parent.parent / "book" / "results" / "recall-topk"
 # A network of one's own with two BRA layers: 4 x 4 regions on 5 x 11 tokens, the last row of them all padding, and
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from bra import BRA2d
 from bra.explorer import Explorer
-from bra.views import look
+from bra.look.views import look
 
 class Mine(nn.Module):
     def __init__(self):
@@ -737,7 +737,7 @@ class TestFile:
             assert page.locator(".scroll").bounding_box()["height"] < 400
 
     def test_weights_of_half_a_byte_are_shown_too(self, browser, made, tmp_path, monkeypatch):
-        monkeypatch.setattr("bra.page.payload.BYTES_UP_TO", 0)
+        monkeypatch.setattr("bra.explorer.payload.BYTES_UP_TO", 0)
         shown = Explorer(made["image"], made["views"], token=7)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             page.get_by_label("Head").select_option("1")

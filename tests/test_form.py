@@ -14,7 +14,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from bra.page import FRONT_END
+from bra.explorer.page import FRONT_END
 
 ROOT = Path(__file__).parent.parent
 # fmt: off

@@ -11,7 +11,7 @@ import torch
 
 import bra
 from bra import official
-from bra.weights import tensors_to_bytes
+from bra.files import tensors_to_bytes
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = {"tiny": bra.biformer_tiny, "small": bra.biformer_small, "base": bra.biformer_base}

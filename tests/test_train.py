@@ -13,19 +13,17 @@ import pytest
 import torch
 from small_fashion import write_fashion_mnist
 
-from bra import build
 from bra import train as module
-from bra.augment import Augment
-from bra.build import load_model
 from bra.data import RecallBoards
-from bra.engine import Learner
-from bra.evaluation import evaluate
-from bra.recall import Recall, hit_rates
-from bra.recipes import TrainConfig
-from bra.report import table
-from bra.runs import read_lines
-from bra.train import Evaluation, complete, evaluate_again, keep_diary, prepare, train
-from bra.weights import read_tensors
+from bra.data.recall import Recall, hit_rates
+from bra.files import read_lines, read_tensors
+from bra.train import Evaluation, build, complete, evaluate_again, keep_diary, prepare, train
+from bra.train.augment import Augment
+from bra.train.evaluation import evaluate
+from bra.train.learner import Learner
+from bra.train.models import load_model
+from bra.train.recipes import TrainConfig
+from bra.train.report import table
 
 ROOT = Path(__file__).parent.parent
 

@@ -18,11 +18,11 @@ from tqdm.auto import tqdm
 
 from bra import draw
 from bra.attention import attend, attend_gathered
-from bra.bench.jobs import MODELS, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
+from bra.bench.jobs import PUBLISHED, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
 from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
+from bra.files import write_atomically
 from bra.measure import environment, multiply_adds
-from bra.runs import write_atomically
 
 STAGES = ((64, 64, 1), (16, 128, 4), (4, 256, 16))  # tokens a region, channels and k of the routed stages at 224
 CORES = [Core(b, r, *stage) for b, r in ((8, 49), (1, 256)) for stage in STAGES]
@@ -69,7 +69,7 @@ def floor(case: Model, mode: Mode, rate: float) -> dict:
     """Multiply-adds by definition, and the seconds that they take at `rate`: no way of computing can be faster."""
     with torch.device("meta"):
         by_definition = partial(attend, way=attend_gathered)
-        model = BiFormer(replace(MODELS[case.name], grid=(case.grid,) * 2, attend=by_definition)).eval()
+        model = BiFormer(replace(PUBLISHED[case.name], grid=(case.grid,) * 2, attend=by_definition)).eval()
         images = torch.empty(1, 3, case.size, case.size)
     needed = multiply_adds(lambda: model(images)) * case.b * (3 if mode == "train" else 1)
     return {"multiply_adds": needed, "floor_seconds": needed / rate}

@@ -19,16 +19,16 @@ import torch
 import tyro
 from PIL import Image
 
-from bra.augment import Preparation
 from bra.bench.jobs import Job, Model, peak_bytes
 from bra.biformer import TINY, BiFormer
 from bra.data import Batch, ImageFolder, ImageSettings
 from bra.data.images import AHEAD
-from bra.engine import Learner
+from bra.files import write_atomically
 from bra.measure import environment, median_seconds
-from bra.parallel import open_accelerator
-from bra.recipes import imagenet100
-from bra.runs import write_atomically
+from bra.train.augment import Preparation
+from bra.train.learner import Learner
+from bra.train.parallel import open_accelerator
+from bra.train.recipes import imagenet100
 
 COUNT = 512  # JPEGs
 REPEATS = 3

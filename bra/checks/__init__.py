@@ -6,12 +6,17 @@ a time limit of its own: a check waits for a function that does not end.) What a
 notebook; what may go wrong stands here, as mistakes and what to say about them.
 """
 
-from bra.checks.empty_file import layer
+from bra.checks.adjacency import adjacency
+from bra.checks.attention import attention
+from bra.checks.biformer import biformer
+from bra.checks.explorer import explorer
+from bra.checks.gather import gather
 from bra.checks.judge import Verdict
-from bra.checks.last_stage import biformer
-from bra.checks.looking import explorer
-from bra.checks.regions import adjacency, partition, patterns, topk
-from bra.checks.tokens import attention, gather, lce
+from bra.checks.layer import layer
+from bra.checks.lce import lce
+from bra.checks.partition import partition
+from bra.checks.patterns import patterns
+from bra.checks.topk import topk
 
 __all__ = [
     "Verdict",

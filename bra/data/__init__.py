@@ -7,12 +7,11 @@ from pathlib import Path
 
 from bra.data.arrays import FASHION_CLASSES, Arrays, fashion_mnist, read_idx
 from bra.data.base import WHOLE, Batch, DataSet, Shard, derive_seed, normalise, shuffled_batches
-from bra.data.boards import RecallBoards
-from bra.data.files import DamagedImage, check_whole, open_image
+from bra.data.decoding import DamagedImage, check_whole, open_image
 from bra.data.folder import ImageFolder
 from bra.data.hub import HubImages
 from bra.data.images import Images, ImageSettings
-from bra.recall import Recall
+from bra.data.recall import Recall, RecallBoards
 
 __all__ = [
     "FASHION_CLASSES",

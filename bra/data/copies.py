@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bra.data.files import IMAGE_FORMATS, DamagedImage, leave_signals_to_the_parent, open_image
+from bra.data.decoding import IMAGE_FORMATS, DamagedImage, leave_signals_to_the_parent, open_image
 from bra.data.folder import read_classes, split_files
 
 QUALITY = 95  # of the JPEGs

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from bra.data.files import IMAGE_FORMATS, DamagedImage, Source, check_whole
+from bra.data.decoding import IMAGE_FORMATS, DamagedImage, Source, check_whole
 from bra.data.images import Images, ImageSettings
 
 

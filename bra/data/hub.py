@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from bra.data.files import Source
+from bra.data.decoding import Source
 from bra.data.images import Images, ImageSettings
 
 HELD_OUT = ("validation", "val", "test")  # the first of these splits that exists is held out

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from bra.data.base import WHOLE, Batch, DataSet, derive_seed, held_out_batches, shuffled_batches
-from bra.data.files import (
+from bra.data.decoding import (
     Box,
     DamagedImage,
     ImageFiles,

@@ -5,7 +5,9 @@ does not see it.
 """
 
 from bra.draw.flow import bra_map, data_flow
-from bra.draw.images import (
+from bra.draw.picture import Picture
+from bra.draw.plots import curves, router_comparison, routing_statistics, scaling, training_curves
+from bra.draw.regions import (
     heat_maps,
     images,
     outline_region,
@@ -15,9 +17,7 @@ from bra.draw.images import (
     routed_photos,
     show_image,
 )
-from bra.draw.picture import Picture
-from bra.draw.plots import curves, router_comparison, routing_statistics, scaling, training_curves
-from bra.draw.routing import readers, routing, routing_rollout, token_attention
+from bra.draw.routes import readers, routing, routing_rollout, token_attention
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [

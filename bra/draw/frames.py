@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.images import READS, outline_box, show_grid
 from bra.draw.picture import BLACK, HEAT, Point
+from bra.draw.regions import READS, outline_box, show_grid
+from bra.look.views import View
 from bra.patterns import Grid
-from bra.views import View
 
 SIDE = 4.0  # inches, the longer side of an image
 

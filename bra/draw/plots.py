@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bra.draw.picture import BLACK, BLUE, HEAT, LINES, SKY, VERMILION, Picture, Point, count
-from bra.statistics import RoutingStatistics
+from bra.look.statistics import RoutingStatistics
 
 
 def training_curves(metrics: Sequence[dict]) -> Picture:

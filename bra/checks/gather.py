@@ -1,0 +1,66 @@
+"""Check of notebook 04: the gradient of a gather."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+
+from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+
+
+def gather(gather_backward: Answer) -> Verdict:
+    """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c).
+
+    ``out[b, j, m]`` is the sum of ``grad[b, i, n * t + m]`` over all i and n with ``index[b, i, n] == j``.
+    """
+
+    def backward(grad: Tensor, index: Tensor) -> Tensor:
+        b, r, k = index.shape
+        rows = index + r * torch.arange(b)[:, None, None]
+        out = torch.zeros(b * r, grad.shape[2] // k * grad.shape[3])
+        return out.index_add(0, rows.flatten(), grad.reshape(b * r * k, -1)).reshape(b, r, -1, grad.shape[3])
+
+    def last_wins(grad: Tensor, index: Tensor) -> Tensor:
+        (b, r, k), out = index.shape, torch.zeros_like(backward(grad, index))
+        for n, i, rank in torch.cartesian_prod(*(torch.arange(size) for size in (b, r, k))).tolist():
+            out[n, index[n, i, rank]] = grad.unflatten(2, (k, -1))[n, i, rank]
+        return out
+
+    def add_by_index(grad: Tensor, index: Tensor) -> Tensor:
+        (b, _, k), out = index.shape, torch.zeros_like(backward(grad, index))
+        for rank in range(k):
+            rows = torch.arange(b)[:, None], index[:, :, rank]
+            out[rows] = out[rows] + grad.unflatten(2, (k, -1))[:, :, rank]
+        return out
+
+    def average(grad: Tensor, index: Tensor) -> Tensor:
+        readers = F.one_hot(index, index.shape[1]).sum(dim=(1, 2)).clamp(min=1)
+        return backward(grad, index) / readers[:, :, None, None]
+
+    def one_image(grad: Tensor, index: Tensor) -> Tensor:
+        b, r, k = index.shape
+        out = torch.zeros(b * r, grad.shape[2] // k * grad.shape[3])
+        return out.index_add(0, index.flatten(), grad.reshape(b * r * k, -1)).reshape(b, r, -1, grad.shape[3])
+
+    def token_major(grad: Tensor, index: Tensor) -> Tensor:
+        return backward(rearrange(grad, "b r (t k) c -> b r (k t) c", k=index.shape[2]), index)
+
+    mistakes = [
+        Mistake("Where several regions read the same one, you keep only the last gradient. Add them up.", last_wins),
+        Mistake("`out[rows] += ...` adds each row once, however often `rows` names it. Use index_add.", add_by_index),
+        Mistake("You average over the readers. A gradient is the sum over all uses.", average),
+        Mistake("All gradients go to the first image. Region i of image n is row n * r + i of the flat matrix.",
+                one_image),
+        Mistake("Your gradient stays with the region that reads. It belongs to the region that was read.",
+                lambda grad, index: grad.unflatten(2, (index.shape[2], -1)).sum(dim=2)),
+        Mistake("You take the gathered axis as (t k). It is (k t): all tokens of the first region come first.",
+                token_major),
+    ]  # fmt: skip
+    unread = numbers(3, 6, 6, seed=2)
+    unread[:, :, -1] = -torch.inf  # nobody reads the last region
+    inputs = [
+        (numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices),
+        (numbers(3, 6, 2 * 5, 4), unread.topk(2).indices),
+        (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # a table may name a region twice
+    ]
+    return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")

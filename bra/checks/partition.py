@@ -1,0 +1,40 @@
+"""Check of notebook 01: a map cut into regions."""
+
+import torch
+from einops import rearrange
+
+from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.partition import partition_regions
+
+
+def partition(cut: Answer) -> Verdict:
+    """cut(x, grid) -> (b r t c): what `partition_regions` does."""
+
+    def as_if(pattern: str) -> Answer:
+        return lambda x, grid: rearrange(x, f"{pattern} c", i=grid[0], j=grid[1])
+
+    mistakes = [
+        Mistake("Your regions are horizontal strips: of a 4 x 8 map, row 0 of region 1 should start at column 4. "
+                "A reshape alone cannot cut squares.",
+                lambda x, grid: x.reshape(len(x), grid[0] * grid[1], -1, x.shape[-1])),
+        Mistake("Your regions are numbered column by column. Region 1 lies to the right of region 0, not below it.",
+                as_if("b (i u) (j v) c -> b (j i) (u v)")),
+        Mistake("Inside a region your tokens run column by column. Token 1 lies to the right of token 0.",
+                as_if("b (i u) (j v) c -> b (i j) (v u)")),
+        Mistake("You split the map into (rows, columns, u, v). First split h into (rows, u), then w into (columns, v).",
+                lambda x, grid: rearrange(x.reshape(len(x), *grid, x.shape[1] // grid[0], -1, x.shape[3]),
+                                          "b i x y v c -> b (i y) (x v) c")),
+        Mistake("Both of your orders run column by column: regions over the map, and tokens inside their region.",
+                as_if("b (i u) (j v) c -> b (j i) (v u)")),
+        Mistake("Your regions hold tokens from all over the map, not neighbours: split h into (rows, u), rows first.",
+                as_if("b (u i) (v j) c -> b (i j) (u v)")),
+        Mistake("Rows and columns of the grid are swapped: grid[0] counts the regions from top to bottom.",
+                lambda x, grid: partition_regions(x, grid[::-1])),
+        Mistake("Every image of the batch gets the regions of the first.",
+                lambda x, grid: partition_regions(x, grid)[:1].expand(len(x), -1, -1, -1)),
+        Mistake("Regions and tokens are swapped: the axes are (b r t c).",
+                lambda x, grid: partition_regions(x, grid).transpose(1, 2)),
+    ]  # fmt: skip
+    y, x = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
+    inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 24, 36, 5), (3, 4))]
+    return judge(cut, inputs, partition_regions, mistakes, "Your cut equals partition_regions on every map tried.")

@@ -1,0 +1,45 @@
+"""Check of notebook 03: the best k regions, ties to the lower number."""
+
+import torch
+from torch import Tensor
+
+from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+
+
+def topk(stable_top_k: Answer) -> Verdict:
+    """stable_top_k(affinity, k): (b r r) -> (b r k), best first; of equal affinities the lower region first."""
+
+    def best(affinity: Tensor, k: int) -> Tensor:
+        return affinity.argsort(dim=-1, descending=True, stable=True)[:, :, :k]
+
+    def not_itself(affinity: Tensor, k: int) -> Tensor:
+        return best(affinity.masked_fill(torch.eye(affinity.shape[-1]).bool(), -torch.inf), k)
+
+    mistakes = [
+        Mistake("You take the smallest affinities. Take the largest.",
+                lambda affinity, k: affinity.argsort(dim=-1, stable=True)[:, :, :k]),
+        Mistake("You have the right regions, the worst of them first. The best comes first.",
+                lambda affinity, k: best(affinity, k).flip(-1)),
+        Mistake("You have the right regions, sorted by their number. Sort them by affinity, best first.",
+                lambda affinity, k: best(affinity, k).sort(dim=-1).values),
+        Mistake("You sort columns: that tells by whom a region is wanted. Row i is what region i wants.",
+                lambda affinity, k: best(affinity.transpose(1, 2), k)),
+        Mistake("Every image of the batch uses the routes of the first. Each has its own.",
+                lambda affinity, k: best(affinity[:1].expand_as(affinity), k)),
+        Mistake("You average the affinity over the batch. Each image has its own routes.",
+                lambda affinity, k: best(affinity.mean(dim=0).expand_as(affinity), k)),
+        Mistake("All regions read the same ones. Each row makes its own choice.",
+                lambda affinity, k: best(affinity.mean(dim=1, keepdim=True).expand_as(affinity), k)),
+        Mistake("You forbid a region to read itself. It competes like any other.", not_itself),
+        Mistake("You return affinities. Return the numbers of the regions.",
+                lambda affinity, k: affinity.topk(k).values),
+        Mistake("Of two equal affinities you take the higher region first. Take the lower.",
+                lambda affinity, k: affinity.shape[-1] - 1 - best(affinity.flip(-1), k)),
+    ]  # fmt: skip
+    ties = torch.tensor([[1.0, 2, 2, 2, 0], [0, 0, 0, 0, 0], [3, 1, 3, 1, 3], [0, 1, 0, 1, 0], [5, 4, 4, 5, 5]])
+    close = 1 + 1e-6 * numbers(1, 7, 7).argsort(dim=-1)
+    low = numbers(1, 7, 7, seed=1) * 1e4
+    low[:, :, 1::3] = -torch.inf  # regions of nothing but padding
+    inputs = [(numbers(2, 5, 5), 3), (torch.stack([ties, ties.flip(1)]), 2), (torch.zeros(1, 40, 40), 40)]
+    inputs += [(close, 3), (low, 7)]
+    return judge(stable_top_k, inputs, best, mistakes, "Best first, each row for itself, ties in order.")

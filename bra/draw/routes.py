@@ -1,0 +1,201 @@
+"""What one layer does with one image, as `bra.look.views` tells it: the still twins of the explorer's pictures.
+
+Images have 3 channels, or 1: grey; anything else raises ValueError.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from bra.draw.frames import (
+    blend,
+    box,
+    dimmed,
+    frame_regions,
+    listed,
+    owners,
+    panel,
+    pixels_a_token,
+    ranks,
+    require_region,
+    scaled,
+    show,
+    tokens_read,
+)
+from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, count
+from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, side_by_side
+from bra.look.statistics import rollout
+from bra.look.views import View
+
+BARS = 32  # that can still be told apart
+TOKEN = {"marker": "o", "color": VERMILION, "markeredgecolor": BLACK, "markersize": 7, "linestyle": "none"}
+
+
+def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int | None = None) -> Picture:
+    """Whom the query's region reads: on the image by rank, among its affinities, and in the whole affinity matrix.
+
+    target: a region that it should read. Raises ValueError for a region that is not on the grid.
+    """
+    require_region("query", query, view.grid)
+    image = in_colour(image)
+    width, height = panel(image)
+    figure = Figure(figsize=(width + 8.2, max(height, 3.2) + 0.8), layout="constrained")
+    first, bars, matrix = figure.subplots(1, 3, width_ratios=[width, 4.2, 3.6])
+    read = ranks(view.index[query].tolist())
+    show(first, dimmed(image, view, {query, *read}), view, f"region {query} reads")
+    frame_regions(first, view, {region: str(rank) for region, rank in read.items()}, READS)
+    keys = {"the query's region": ASKS, "reads, by rank": READS}
+    told = ""
+    if target is not None:
+        require_region("target", target, view.grid)
+        frame_regions(first, view, {target: ""}, SHOULD)
+        keys["should read"] = SHOULD
+        told = f" and should read {target}, which it does{'' if target in read else ' not'}"
+    frame_regions(first, view, {query: ""}, ASKS)
+    name_frames(figure, keys)
+    affinity_bars(bars, view, query, read)
+    affinity_matrix(matrix, view, query)
+    return Picture(
+        figure,
+        f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} reads {listed(read)}{told}. Beside it "
+        f"the affinity of region {query} to each region, and the affinity matrix with the chosen cells marked.",
+    )
+
+
+def affinity_bars(axes: Axes, view: View, query: int, read: Mapping[int, int]) -> None:
+    """The query's affinities as bars, best first; those read are coloured, hatched, and bear their rank."""
+    row = view.affinity[query].double()
+    order = row.argsort(descending=True, stable=True).tolist()
+    kept = [*read, *(region for region in order if region not in read)][:BARS]
+    regions = [region for region in order if region in kept]
+    many = len(regions) > 16
+    for place, region in enumerate(regions):
+        masked = not row[region].isfinite()
+        height = 0.0 if masked else row[region].item()
+        looks = {"facecolor": SKY, "hatch": "///"} if region in read else {"facecolor": "#DDDDDD"}
+        axes.bar(place, height, width=0.8, edgecolor=BLACK, linewidth=0.6, **looks)
+        words = ([f"{read[region]}"] if region in read else []) + ["-inf"] * masked
+        style = {
+            "ha": "center",
+            "va": "bottom",
+            "fontsize": 6.5 if many else 8,
+            "rotation": 90 if many or masked else 0,
+        }
+        axes.annotate(": ".join(words), (place, max(0.0, height)), (0, 2), textcoords="offset points", **style)
+    shown = row[regions][row[regions].isfinite()].tolist() or [0.0]
+    low, high = min(0.0, *shown), max(0.0, *shown)
+    span = high - low or 1.0
+    axes.set_ylim(low - 0.04 * span, high + 0.14 * span)  # room for the ranks
+    axes.axhline(0, color=BLACK, linewidth=0.8)
+    axes.set_xticks(range(len(regions)), regions, fontsize=7, rotation=90 if many else 0)
+    some = "" if len(regions) == len(row) else f", {len(regions)} of {len(row)}"
+    axes.set_title(f"its affinity to each region, best first{some}", fontsize=10)
+    axes.set_xlabel("region; above a bar: the rank of one that is read", fontsize=8)
+    axes.tick_params(axis="y", labelsize=7)
+
+
+def affinity_matrix(axes: Axes, view: View, query: int) -> None:
+    """How much region i (row) wants to read region j (column): dots on what is read, a frame around the query's row."""
+    affinity = view.affinity.double()
+    axes.imshow(affinity.masked_fill(~affinity.isfinite(), torch.nan).numpy(), cmap=HEAT)
+    regions, k = view.index.shape
+    cell = 3.2 * 72 / regions  # points
+    dots = {
+        "s": min(8, max(1.5, 0.5 * cell)) ** 2,
+        "color": BLACK,
+        "edgecolor": "white",
+        "linewidth": min(1, 0.1 * cell),
+    }
+    axes.scatter(view.index.flatten().numpy(), np.repeat(np.arange(regions), k), **dots)
+    axes.add_patch(Rectangle((-0.5, query - 0.5), regions, 1, fill=False, **scaled(ASKS, 2 * cell)))
+    axes.set_title("affinity of all regions; dots: read", fontsize=10)
+    axes.set_xlabel("is read", fontsize=8)
+    axes.set_ylabel("reads", fontsize=8)
+    axes.set_yticks([query])
+    axes.set_xticks([0, regions - 1] if regions > 1 else [0])
+    axes.tick_params(labelsize=7)
+
+
+def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
+    """Who reads the query's region, and at which rank: 1 for whom it is the first choice.
+
+    Regions that are all padding are left out. Raises ValueError for a region that is not on the grid.
+    """
+    require_region("query", query, view.grid)
+    found = {i: ranks(read)[query] for i, read in enumerate(view.index.tolist()) if query in read}
+    found = {i: rank for i, rank in found.items() if min(box(view, i, view.size)[1]) > 0}
+    image = in_colour(image)
+    width, height = panel(image)
+    figure = Figure(figsize=(width, height + 0.8), layout="constrained")
+    axes = figure.subplots()
+    show(axes, dimmed(image, view, {query, *found}), view, f"{count(len(found), 'region')} that read region {query}")
+    frame_regions(axes, view, {i: str(rank) for i, rank in found.items()}, READS)
+    frame_regions(axes, view, {query: ""}, ASKS)
+    name_frames(figure, {"the chosen region": ASKS, "reads it, at this rank": READS})
+    told = ", ".join(f"{i} as choice {rank}" for i, rank in found.items()) or "none"
+    return Picture(figure, f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} is read by {told}.")
+
+
+def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column: int) -> Picture:
+    """The weights of the token at (row, column) of the map, laid back on the image, head by head.
+
+    As in the paper's figures: the image in grey under pseudo-colours, the stronger the greater the weight. Each head
+    has a scale of its own, whose end its title names, and what an even share would be. Raises ValueError as
+    `View.token_map` does.
+    """
+    weights = view.token_map(row, column)
+    query = view.locate(row, column)[0]
+    image = in_colour(image)
+    width, height = panel(image)
+    figure, (first, *heads) = side_by_side(len(weights) + 1, (0.8 * width, 0.8 * height + 0.4))
+    down, across = pixels_a_token(view, image.shape[1:])
+    at = ((column + 0.5) * across - 0.5, (row + 0.5) * down - 0.5)
+    show(first, image, view, f"token ({row}, {column}) in region {query}")
+    frame_regions(first, view, {query: ""}, ASKS)
+    first.plot(*at, **TOKEN)
+    even = 1 / max(1, tokens_read(view, query))
+    told = []
+    for head, axes in enumerate(heads):
+        most = weights[head].max().item()
+        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}, even {even:.1%}")
+        frame_regions(axes, view, dict.fromkeys(view.index[query].tolist(), ""), READS)
+        axes.plot(*at, **{**TOKEN, "markersize": 4})
+        best = divmod(int(weights[head].argmax()), view.size[1])
+        told.append(f"head {head} gives most, {most:.1%}, to token {best}")
+    read = listed(ranks(view.index[query].tolist()))
+    return Picture(
+        figure,
+        f"{view.label}: weights of the token ({row}, {column}) of {view.size[0]} x {view.size[1]}, in region {query}, "
+        f"which reads {read}. {'; '.join(told)}.",
+    )
+
+
+def routing_rollout(image: Float[Tensor, "c h w"], views: Sequence[View], query: int) -> Picture:
+    """How much the query's region, after the last of the blocks, may hold of every region's input: see `rollout`.
+
+    Raises ValueError as `rollout` does, and for a region that is not on the grid.
+    """
+    shares = rollout(views)
+    view = views[-1]
+    require_region("query", query, view.grid)
+    share, image = shares[query], in_colour(image)
+    figure, (first, second) = side_by_side(2, (panel(image)[0], panel(image)[1] + 0.4))
+    show(first, image, view, f"region {query}")
+    frame_regions(first, view, {query: ""}, ASKS)
+    blend(second, image, share[owners(view, view.size)], view, f"may hold, up to {share.max():.1%}")
+    frame_regions(second, view, {query: ""}, ASKS)
+    best = ", ".join(
+        f"{share[i]:.1%} of {i}" for i in share.argsort(descending=True, stable=True)[:5].tolist() if share[i]
+    )
+    blocks = count(len(views), "block")
+    return Picture(
+        figure,
+        f"Rollout of the routing of {blocks} on {view.grid[0]} x {view.grid[1]} regions: what region {query} may "
+        f"hold in the end. It reaches {int((share > 0).sum())} of {len(share)} regions; most: {best}.",
+    )

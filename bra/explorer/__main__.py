@@ -1,0 +1,64 @@
+"""`python -m bra.explorer`: write the explorer of a run, or of a photograph, as one HTML file."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from bra.explorer.portrait import of_photograph
+from bra.files import write_atomically
+from bra.train.report import of_run
+
+
+@dataclass(frozen=True)
+class Request:
+    """Write an HTML file that shows whom each region of an image reads: of a run, or of a photograph."""
+
+    run: Path | None = None
+    """The run folder, for its model and a held-out image."""
+    image: Path | None = None
+    """A photograph instead of a held-out image; without a run, for a BiFormer with or without published weights."""
+    number: int = 0
+    """Which held-out image of the run. The first one has the history of the training."""
+    model: Literal["nano", "tiny", "small", "base"] = "tiny"
+    """Without a run: which BiFormer."""
+    weights: Path | None = None
+    """Without a run: a published checkpoint; None: random weights."""
+    size: int = 224
+    """Without a run: side that the photograph is scaled to, in pixels."""
+    out: Path = Path("explorer.html")
+    """The file to write."""
+
+
+def write(request: Request) -> Path:
+    """Write the file that is asked for. Raises ValueError, FileNotFoundError, and what making a portrait raises."""
+    if request.out.is_dir():
+        raise ValueError(f"out must be a file, but {request.out} is a folder")
+    idle = {"run": ("model", "weights", "size"), "image": ("number",)}
+    for other in (name for name in idle if getattr(request, name) is not None):
+        for name in idle[other]:
+            if getattr(request, name) != getattr(Request(), name):
+                raise ValueError(f"{name} must be left out beside {other}: it would change nothing")
+    if request.run is not None:
+        portrait = of_run(request.run, request.number, request.image)
+    elif request.image is not None:
+        portrait = of_photograph(request.image, request.model, request.weights, request.size)
+    else:
+        raise ValueError("run or image must be given: --run FOLDER, --image FILE, or both")
+    write_atomically(request.out, portrait.html())
+    return request.out
+
+
+def main() -> None:
+    """The command line: what the user can mend is said in one line."""
+    try:
+        path = write(tyro.cli(Request, prog="python -m bra.explorer"))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{path} ({path.stat().st_size / 1000:,.0f} kB): open it in a browser")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""The explorer's front end, and the pages that hold it: no server, no network, no kernel.
+
+`explorer.js` is one ES module for three places: live in a notebook (`bra.explorer`), in a notebook's stored output,
+and in a file of its own.
+"""
+
+import hashlib
+import html
+import json
+from importlib.resources import files
+
+from bra.explorer.payload import pack
+
+__all__ = ["FRONT_END", "fragment", "pack", "page", "start"]
+
+FRONT_END = files("bra.explorer").joinpath("explorer.js").read_text(encoding="utf-8")
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # a page that can load nothing
+
+
+def start(payload: dict) -> dict:
+    """What is chosen at first: the region that asks, or the middle one, in the first view, at the last step."""
+    rows, columns = payload["layers"][0]["grid"]
+    query = payload["truth"][0] if payload["truth"] else rows // 2 * columns + columns // 2
+    return {"block": 0, "query": query, "token": None, "step": payload["steps"][-1]}
+
+
+def fragment(payload: dict, state: dict) -> str:
+    """HTML that shows the explorer wherever it is put, and a line of text where no scripts run.
+
+    payload: of `pack`. state: query, block, token and step to begin with. The same explorer gives the same HTML.
+    """
+    content = json.dumps({"payload": payload, **state}, sort_keys=True).replace("<", "\\u003c")  # ends no script
+    name = hashlib.sha256(content.encode()).hexdigest()[:16]
+    hint = "Run this cell, or trust the notebook, to explore whom each region reads."
+    label = html.escape(payload["title"] or "Explorer")
+    return (
+        f'<div data-explorer="{name}" role="group" aria-label="{label}">{hint}</div>'
+        f'<script type="module">\n{FRONT_END}\nmount("{name}", {content});\n</script>'
+    )
+
+
+def page(payload: dict, state: dict) -> str:
+    """A whole HTML file with the explorer in it."""
+    title = html.escape(payload["title"] or "Explorer")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n"
+        "<style>:root { color-scheme: light dark } body { font: 16px/1.4 system-ui, sans-serif; margin: 1rem auto; "
+        "max-width: 1200px; padding: 0 1rem; background: Canvas; color: CanvasText }</style>\n"
+        f"</head>\n<body>\n<main>\n{fragment(payload, state)}\n</main>\n</body>\n</html>\n"
+    )

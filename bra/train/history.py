@@ -1,0 +1,42 @@
+"""How routing forms: hit rates, entropy and tables, noted while a model trains."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from bra.biformer import BiFormer
+from bra.data.recall import Boards, hit_rates
+from bra.topk import Routes
+
+
+@dataclass
+class Diary:
+    """Watches a training (`bra.train.fit`): at some steps it notes what the model, in evaluation, routes on `boards`.
+
+    A page holds the step; of each block its hit rate, reverse hit rate and entropy over all boards; and of the first
+    board the routing index (r k) and the affinity (r r) of each block. `keep` is called with each page.
+    """
+
+    boards: Boards
+    steps: tuple[int, ...]
+    pages: list[dict] = field(default_factory=list)
+    keep: Callable[[dict], None] = lambda page: None
+
+    def __call__(self, step: int, model: BiFormer) -> None:
+        """Write a page, if it is time for one."""
+        if step not in self.steps:
+            return
+        model.eval()
+        routes = model.routes(self.boards.image.to(next(model.parameters()).device))
+        routes = [Routes(*(table.cpu() for table in r)) for r in routes]
+        page = {"step": step, "entropy": [round(entropy(r, model.config.stages[0].dim), 3) for r in routes]}
+        page |= {name: [round(x, 4) for x in rates] for name, rates in hit_rates(routes, self.boards).items()}
+        page["index"] = [r.index[0].tolist() for r in routes]
+        page["affinity"] = [[[round(x, 2) for x in row] for row in r.affinity[0].tolist()] for r in routes]
+        self.pages.append(page)
+        self.keep(page)
+
+
+def steps_to_note(last: int) -> tuple[int, ...]:
+    """0, then from 10 on two at each doubling, and the last: routing forms early, and runs differ in length."""
+    steps = [0, *(round(10 * 2 ** (i / 2)) for i in range(2 * max(1, last).bit_length()))]
+    return (*(step for step in steps if step < last), last)

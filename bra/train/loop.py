@@ -1,0 +1,193 @@
+"""Step 11. Train BiFormer: `python -m bra.train --help`.
+
+Every random number of a step is drawn from (seed, step), so a run that was interrupted goes on as if it had not been.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+
+from bra.biformer import BiFormer
+from bra.data import DataSet, RecallBoards, derive_seed, open_data
+from bra.files import load_weights
+from bra.train.augment import Preparation
+from bra.train.config import TrainConfig
+from bra.train.evaluation import evaluate
+from bra.train.history import Diary, steps_to_note
+from bra.train.learner import Learner, learning_rate
+from bra.train.models import build_model
+from bra.train.parallel import open_accelerator, stop_request
+from bra.train.report import best_block, finish
+from bra.train.runs import RunFolder, require_tensorboard
+
+DIARY_BOARDS = 256  # held-out boards on which the diary measures hit rates; of the first it keeps the routes
+
+
+@dataclass
+class Training:
+    """A run that is ready to start: all that could be wrong with its settings has been checked."""
+
+    config: TrainConfig
+    data: DataSet
+    learner: Learner
+    run: RunFolder
+    first: int
+    """The step to go on with."""
+
+
+def prepare(config: TrainConfig) -> Training:
+    """Check the settings, read the data, build the model and open the run's folder.
+
+    Raises ValueError, FileNotFoundError or FileExistsError, and has then written nothing.
+    """
+    accelerator = open_accelerator(config.device, config.precision)
+    parts = accelerator.num_processes * config.accumulate
+    if config.batch % parts or config.batch < 2 * parts:  # batch norm and mixing need two images
+        product = f"{accelerator.num_processes} x {config.accumulate}"
+        raise ValueError(
+            f"batch must be a multiple of processes x accumulate, {product}, at least twice, but is {config.batch}"
+        )
+    if config.tensorboard:
+        require_tensorboard()
+    data = open_data(config.data, config.recall, config.images())
+    config = config.resolved(data)
+    learner = Learner(
+        build_model(config, data),
+        accelerator,
+        weight_decay=config.weight_decay,
+        average=config.average,
+        clip=config.clip,
+        parts=config.accumulate,
+        compiled=config.compile,
+    )
+    with accelerator.main_process_first():  # it complains alone, and the others find what it wrote
+        run = RunFolder(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
+        first = config.steps if run.summary.exists() else go_on(run, learner)
+    run.describe_data(data.classes, data.count, data.held_out_count)
+    seen = [name for line in run.read_metrics() for name in line.get("damaged", [])]
+    data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # what an earlier life of the run has met
+    if config.tensorboard and not run.summary.exists():
+        run.open_tensorboard(first)
+    return Training(config, data, learner, run, first)
+
+
+def go_on(run: RunFolder, learner: Learner) -> int:
+    """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if the run has not begun.
+
+    Another number of processes than before is stated, and allowed: the batches stay, but not what augmentation and
+    drop path draw. Raises ValueError if the checkpoint does not fit the model.
+    """
+    found = run.load_checkpoint()
+    if found is None:
+        return 0
+    tensors, metadata = found
+    learner.load(tensors, partial(load_weights, source=run.checkpoint))
+    if run.best.exists():
+        run.read_best()  # that it can be read is better known now
+    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
+    run.rewind(step)
+    if before != now:
+        run.log(step=step, note=f"goes on with {now} processes instead of {before}")
+    return step
+
+
+Watch = Callable[[int, BiFormer], None]
+
+
+def look_away(step: int, model: BiFormer) -> None:
+    """Watches nothing."""
+
+
+def fit(training: Training, watch: Watch = look_away) -> None:
+    """Take the steps that are left, and evaluate and save every so often.
+
+    `watch` is called with 0 and the untrained model, and after each step with its number and the model.
+    Raises FloatingPointError at a loss that is not finite, KeyboardInterrupt after Ctrl-C or SIGTERM; the last
+    good checkpoint is then in the folder.
+    """
+    config, learner, run, data = training.config, training.learner, training.run, training.data
+    started = time.perf_counter() - max((line.get("seconds", 0) for line in run.read_metrics()), default=0)
+    prepare_batch = Preparation(config.augment, data)
+    batches = data.training(config.batch, config.seed, training.first, learner.shard)
+    saved = training.first
+    with stop_request() as stop, progress_bar(training) as bar:
+        if training.first == 0 and not run.read_metrics():
+            save(training, 0)  # first: metrics without a checkpoint would look like a loss
+            examine(training, 0, 0.0)
+            watch(0, learner.model)
+        for step, batch in zip(range(training.first, config.steps), batches, strict=False):
+            rank = [learner.shard.rank] if learner.shard.rank else []
+            torch.manual_seed(derive_seed("step", config.seed, step, *rank))
+            rate = learning_rate(step, config.learning_rate, config.warmup, config.steps)
+            try:
+                measured = learner.step(batch, prepare_batch, rate)
+            except FloatingPointError as error:
+                kept = f"{run.checkpoint} holds the state after {saved} steps"
+                raise FloatingPointError(f"stopped at step {step}: {error}; {kept}") from error
+            done = step + 1
+            run.log(step=done, learning_rate=rate, **measured)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in best_block(measured).items()}, refresh=False)
+            bar.update(config.batch)
+            watch(done, learner.model)
+            if due := done % config.evaluate_every == 0 or done == config.steps:
+                examine(training, done, time.perf_counter() - started)
+            stopped = learner.any_process(stop.is_set())
+            if due or stopped:
+                save(training, done)
+                saved = done
+            if stopped and done < config.steps:
+                raise KeyboardInterrupt(f"stopped after step {done}; the same command with --resume goes on")
+
+
+def progress_bar(training: Training) -> tqdm:
+    """Images done, images a second, time left; in the first process only."""
+    config = training.config
+    done, total = training.first * config.batch, config.steps * config.batch
+    hidden = not training.run.writer
+    return tqdm(total=total, initial=done, desc=str(training.run.path), unit=" images", unit_scale=True, disable=hidden)
+
+
+def examine(training: Training, step: int, seconds: float) -> None:
+    """Evaluate, log it with the images that were skipped so far, and keep the weights if they are the best."""
+    learner, run = training.learner, training.run
+    held_out = evaluate(learner.evaluated, training.data, accelerator=learner.accelerator)
+    damaged = sorted(set(gather_object(training.data.damaged)))
+    run.keep_best(step, held_out["accuracy"], learner.evaluated)  # first: what is in the log is not done again
+    run.log(step=step, held_out=held_out, seconds=seconds, **({"damaged": damaged} if damaged else {}))
+
+
+def save(training: Training, step: int) -> None:
+    """Write the checkpoint."""
+    learner = training.learner
+    training.run.save_checkpoint(step, learner.tensors(), learner.shard.of)
+
+
+def complete(training: Training, watch: Watch | None = None) -> RunFolder:
+    """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before.
+
+    watch: as for `fit`; None: a diary that the run keeps, if its data are boards.
+    """
+    if not training.run.summary.exists():
+        fit(training, watch or keep_diary(training))
+        if training.run.writer:
+            finish(training.run, training.learner.evaluated, training.data)
+        training.learner.accelerator.wait_for_everyone()
+    return training.run
+
+
+def keep_diary(training: Training) -> Watch:
+    """A diary about the first held-out boards, written into the run folder; where there are none, `look_away`."""
+    if not isinstance(training.data, RecallBoards):
+        return look_away
+    boards = next(training.data.held_out(DIARY_BOARDS))
+    return Diary(boards, steps_to_note(training.config.steps), keep=training.run.note_routing)
+
+
+def train(config: TrainConfig) -> RunFolder:
+    """Train as `config` says, and return the run's folder. Raises what `prepare` and `fit` raise."""
+    return complete(prepare(config))

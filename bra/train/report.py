@@ -1,0 +1,124 @@
+"""What a finished run tells: its pictures, its summary, and how much of it is owed to routing."""
+
+import copy
+from pathlib import Path
+
+import torch
+
+from bra import draw
+from bra.biformer import BiFormer
+from bra.data import DataSet, Images, derive_seed, normalise
+from bra.explorer.portrait import Portrait, of_held_out, of_pixels, open_photograph
+from bra.files import read_json, read_lines, write_atomically
+from bra.layer import BiLevelRoutingAttention, record_routes
+from bra.measure import environment
+from bra.patterns import random_regions
+from bra.topk import TableRouter
+from bra.train.evaluation import evaluate
+from bra.train.models import load_model
+from bra.train.runs import RunFolder
+
+
+def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
+    """Write the weights, the pictures and the summary of a run that has taken its last step."""
+    last = [line for line in run.read_metrics() if "held_out" in line][-1]
+    summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
+    summary["best"] = run.read_best()
+    if "damaged" in last:
+        summary["damaged"] = last["damaged"]
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    draw.training_curves(run.read_metrics()).save(run.path / "curves.png")
+    if run.config["data"] == "recall":
+        if run.config["router"] == "topk":
+            summary["blind"] = evaluate(blindfold(model, run.config["seed"]), data)
+        draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
+    else:
+        draw_photo(model, data).save(run.path / "routes.png")
+    run.finish(model, summary | {"environment": environment()})  # first: should the explorer fail, nothing is lost
+    portrait = of_held_out(model, data, str(run.path), last["held_out"], read_lines(run.routing), last["step"])
+    write_atomically(run.explorer, portrait.html())
+
+
+def blindfold(model: BiFormer, seed: int) -> BiFormer:
+    """The same weights, but every region reads regions chosen at random."""
+    model = copy.deepcopy(model)
+    for i, layer in enumerate(module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)):
+        layer.router = TableRouter(random_regions(layer.grid, layer.router.k, derive_seed("blind", seed, i)))
+    return model.to(next(model.parameters()).device)
+
+
+@torch.no_grad()
+def draw_boards(model: BiFormer, data: DataSet, hit_rate: list[float]) -> draw.Picture:
+    """Four held-out boards and their routes in the block whose hit rate, of those in `hit_rate`, is best."""
+    boards = next(data.held_out(4))
+    model.eval()
+    with record_routes(model) as routes:
+        said = model(boards.image.to(next(model.parameters()).device)).argmax(dim=1)
+    titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
+    index = routes[hit_rate.index(max(hit_rate))].index.cpu()
+    return draw.routed_boards(boards.image, index, model.config.grid, boards.query, boards.target, titles)
+
+
+@torch.no_grad()
+def draw_photo(model: BiFormer, data: DataSet) -> draw.Picture:
+    """The first held-out image, and what its middle region reads in the last block of every routed stage."""
+    images = next(data.held_out(1)).image
+    model.eval()
+    device, (rows, columns) = next(model.parameters()).device, model.config.grid
+    titles, tables = [], []
+    for i, stage in enumerate(model.stages):
+        with record_routes(stage) as routes:
+            model(normalise(images, data.mean, data.std).to(device))
+        if routes:
+            tables.append(routes[-1].index[0].cpu())
+            titles.append(f"stage {i}, last block")
+    image = (images[0] / 127.5 - 1).expand(3, -1, -1)
+    return draw.routed_photos(image, tables, model.config.grid, rows // 2 * columns + columns // 2, titles)
+
+
+def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Portrait:
+    """A run's model and a held-out image of its data, or a photograph; with its last weights, or else its best so far.
+
+    Raises FileNotFoundError for a run that has kept no weights yet; what `load_model` and `of_held_out` raise.
+    """
+    kept = [name for name in ("model", "best") if (folder / f"{name}.safetensors").exists()]
+    if not kept:
+        raise FileNotFoundError(f"{folder} holds no weights of a run: train first, or give another folder")
+    model, data, config = load_model(folder, kept[0], workers=0)
+    if photograph is not None:
+        size = next(data.held_out(1)).image.shape[-1]
+        pixels = open_photograph(photograph, size, data.settings.centre if isinstance(data, Images) else 1.0)
+        pixels = pixels if data.channels == 3 else pixels.float().mean(dim=0, keepdim=True).to(torch.uint8)
+        return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
+    if kept[0] == "best":
+        return of_held_out(model, data, f"{folder}, best weights so far", number=number)
+    held_out = read_json(folder / "summary.json")["held_out"]
+    history = [] if number else read_lines(folder / "routing.jsonl")
+    return of_held_out(model, data, str(folder), held_out, history, config.steps, number)
+
+
+def best_block(measured: dict) -> dict[str, float]:
+    """The numbers worth a glance: loss, accuracy, and the hit rate of the best block."""
+    shown = {name: measured[name] for name in ("loss", "accuracy") if name in measured}
+    return shown | ({"hit_rate": max(measured["hit_rate"])} if "hit_rate" in measured else {})
+
+
+def table(run: RunFolder) -> str:
+    """A short table: what the run reached, and what one gets without looking."""
+    config, summary = run.config, read_json(run.summary)
+    rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
+    if config["data"] == "recall":
+        rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
+    if "blind" in summary:
+        rows.append(("same weights, blind routing", best_block(summary["blind"])))
+    lines = [f"{'':32}accuracy  hit rate (best block)"]
+    for name, values in rows:
+        hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
+        lines.append(f"{name:32}{values['accuracy']:8.2%}  {hit}")
+    if damaged := summary.get("damaged"):
+        lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
+    files = ", ".join(sorted(path.name for path in run.path.iterdir()))
+    lines += [f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"]
+    if run.explorer.exists():  # not for a run of an earlier version
+        lines.append(f"open {run.explorer} in a browser: whom each region reads")
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import bra
+from bra.biformer import FULL, NANO, SMALL, TINY
+from bra.data import Arrays, RecallBoards
+from bra.data.recall import Recall
+from bra.files import tensors_to_bytes
+from bra.train.models import build_model, load_model, table_router
+from bra.train.recipes import TrainConfig
+from bra.train.runs import RunFolder
+
+BOARDS = RecallBoards(Recall())
+PIXELS = torch.zeros(2, 5, 32, 32, dtype=torch.uint8)
+PHOTOGRAPHS = Arrays(PIXELS, torch.tensor([0, 1]), PIXELS, torch.tensor([0, 1]), list("abcdefg"))
+
+
+def values(model):
+    return dict(model.state_dict())
+
+
+@pytest.mark.parametrize("router", ["topk", "local", "axial", "dilated", "random", "all"])
+def test_every_router_runs_through_the_same_network(router):
+    model = build_model(TrainConfig(router=router), BOARDS)
+    for name, value in build_model(TrainConfig(), BOARDS).named_parameters():
+        assert torch.equal(dict(model.named_parameters())[name], value), f"{name} must not depend on the router"
+    routes = model.routes(BOARDS.task.sample(2, 0).image)
+    k = 16 if router == "all" else 4
+    expected = {"local": bra.local_regions, "axial": bra.axial_regions, "dilated": bra.dilated_regions}
+    for block in routes:
+        assert block.index.shape == (2, 16, k)
+        if router in expected:
+            assert torch.equal(block.index[0], expected[router]((4, 4), 4))
+        if router == "all":
+            assert torch.equal(block.index[0], torch.arange(16).expand(16, 16))
+    differ = not torch.equal(routes[0].index, routes[1].index)
+    assert differ == (router in ("topk", "random")), "random draws a table for each layer, the others share one"
+
+
+def test_random_tables_are_those_of_the_seed():
+    def tables(seed):
+        make = table_router("random", seed)
+        x = torch.zeros(1, 6, 3)
+        return [make((2, 3), 2)(x, x).index for _ in range(3)]
+
+    first, again, other = (torch.cat(tables(seed)) for seed in (5, 5, 7))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1]) and first.shape == (3, 6, 2)
+    assert table_router("topk", 0) is None
+
+
+def test_the_seed_decides_the_weights():
+    first, again, other = (build_model(TrainConfig(seed=seed), BOARDS).head.weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_k_and_the_boards_size_reach_the_model():
+    model = build_model(TrainConfig(k=2, recall=Recall(cells=5)), RecallBoards(Recall(cells=5)))
+    routes = model.routes(Recall(cells=5).sample(1, 0).image)
+    assert routes[0].index.shape == (1, 25, 2)
+    assert build_model(TrainConfig(), BOARDS).routes(BOARDS.task.sample(1, 0).image)[0].index.shape == (1, 16, 4)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("nano", NANO), ("tiny", TINY), ("small", SMALL)])
+def test_photographs_get_the_model_that_was_asked_for(name, shape):
+    with torch.device("meta"):
+        config = build_model(TrainConfig(data="folder:/x", model=name, drop_path=0.3), PHOTOGRAPHS).config
+    assert config == replace(shape, num_classes=7, in_channels=5, drop_path=0.3)
+
+
+def test_k_leaves_the_last_stage_which_reads_everything():
+    with torch.device("meta"):
+        asked = build_model(TrainConfig(data="folder:/x", model="tiny", k=3), PHOTOGRAPHS).config
+        everything = build_model(TrainConfig(data="folder:/x", model="tiny", router="all"), PHOTOGRAPHS).config
+    assert [stage.k for stage in asked.stages] == [3, 3, 3, FULL]
+    assert [stage.k for stage in everything.stages] == [49, 49, 49, FULL]
+    assert [stage.k for stage in TINY.stages] == [1, 4, 16, FULL], "unchanged"
+
+
+@pytest.mark.parametrize("without", [("lce",), ("position",), ("lce", "position"), ("position", "lce")])
+def test_parts_that_are_left_out_are_gone_and_nothing_else(without):
+    config, whole = TrainConfig(drop_path=0.2, seed=3), build_model(TrainConfig(drop_path=0.2, seed=3), BOARDS)
+    model = build_model(replace(config, without=without), BOARDS)
+    gone = {name for name in values(whole) if any(f".{part}." in name for part in without)}
+    assert len(gone) == len(without) * 2 * 2, "weight and bias in each of two blocks"
+    assert values(model).keys() == values(whole).keys() - gone
+    assert all(values(model)[name].shape == values(whole)[name].shape for name in values(model))
+    for block in model.stages[0]:
+        assert (block.position is None) == ("position" in without)
+        assert (block.attention.lce is None) == ("lce" in without)
+    changed = {"lce": {"lce_kernel": 0}, "position": {"position_kernel": 0}}
+    kernels = {name: value for part in without for name, value in changed[part].items()}
+    assert model.config == replace(whole.config, **kernels)
+    assert model.eval()(BOARDS.task.sample(2, 0).image).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": 17}, "k must be between 1 and the number of regions, 16, but is 17"),
+        ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
+        ({"model": "tiny"}, "model must be nano for recall, whose boards are too small for the others, but is tiny"),
+        ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, but is 1.0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(TrainConfig(**change), BOARDS)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A run folder with the weights at the end and others that were better."""
+    config = TrainConfig(router="local", k=3, without=("lce",), recall=Recall(cells=3, glyphs=2), workers=5)
+    run = RunFolder(tmp_path / "run", config.settings(), resume=False)
+    last, best = (build_model(replace(config, seed=seed), RecallBoards(config.recall)) for seed in (1, 2))
+    run.weights.write_bytes(tensors_to_bytes(last.state_dict()))
+    run.keep_best(7, 0.75, best)
+    return SimpleNamespace(run=run, config=config, last=last, best=best)
+
+
+def test_a_run_s_model_comes_back_with_its_data_and_settings(kept):
+    model, data, config = load_model(kept.run.path)
+    assert not model.training and all(torch.equal(values(model)[n], v) for n, v in values(kept.last).items())
+    assert isinstance(data, RecallBoards) and data.task == Recall(cells=3, glyphs=2)
+    assert config == replace(kept.config, out=kept.run.path, workers=2)
+    assert model.routes(data.task.sample(1, 0).image)[0].index.shape == (1, 9, 3)
+
+
+def test_the_best_weights_come_back_where_they_are_asked_for(kept):
+    model = load_model(kept.run.path, weights="best")[0]
+    assert not model.training and all(torch.equal(values(model)[n], v) for n, v in values(kept.best).items())
+    assert not torch.equal(model.head.weight, kept.last.head.weight)
+
+
+def test_the_place_of_the_data_may_have_changed(kept, tmp_path):
+    assert load_model(kept.run.path, workers=0)[2].workers == 0
+    with pytest.raises(FileNotFoundError, match=r"moved.train does not exist"):
+        load_model(kept.run.path, data=f"folder:{tmp_path / 'moved'}")
+
+
+def test_weights_that_are_missing_or_do_not_fit_are_named(kept):
+    kept.run.best.write_bytes(tensors_to_bytes(nn.Linear(2, 3).state_dict()))
+    with pytest.raises(ValueError, match=r"best\.safetensors does not fit the model: missing "):
+        load_model(kept.run.path, "best")
+    kept.run.weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        load_model(kept.run.path)
