@@ -14,7 +14,8 @@ from playwright.sync_api import TimeoutError
 from skimage import data as photographs
 
 from bra import biformer_nano
-from bra.explorer import Explorer, Request, main, write
+from bra.explorer import Explorer
+from bra.explorer.__main__ import Request, main, write
 from bra.explorer.page import fragment
 from bra.look.views import View, look
 

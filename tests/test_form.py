@@ -21,47 +21,7 @@ ROOT = Path(__file__).parent.parent
 STEPS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer",
          "biformer", "kernels", "dense", "train", "explorer"]  # by number
 # fmt: on
-HELPERS = {
-    "arguments": set(),
-    "block": {"arguments", "lce"},
-    "recall": {"topk"},
-    "photos": set(),
-    "data": {"recall"},
-    "augment": {"data"},
-    "recipes": {"augment", "data", "recall"},
-    "views": {"arguments", "layer", "patterns", "topk"},
-    "statistics": {"diary", "patterns", "topk", "views"},
-    "draw": {"partition", "patterns", "statistics", "views"},
-    "checks": {"adjacency", "block", "layer", "partition", "patterns", "topk"},
-    "interact": {"draw", "patterns"},
-    "page": {"views"},
-    "portrait": {"biformer", "build", "data", "official", "page", "recall", "runs", "views"},
-    "weights": set(),
-    "official": {"biformer", "weights"},
-    "runs": {"weights"},
-    "parallel": set(),
-    "evaluation": {"data", "layer", "recall", "topk"},
-    "engine": {"data", "evaluation", "layer", "parallel", "recall"},
-    "build": {"biformer", "data", "patterns", "recipes", "runs", "topk", "weights"},
-    "report": {"biformer", "data", "draw", "evaluation", "layer", "measure", "patterns", "portrait", "runs", "topk"},
-    "diary": {"biformer", "recall", "topk"},
-    "experiments": {"diary", "measure", "recall", "recipes", "runs", "train"},
-    "measure": set(),
-    "bench": {
-        "attention",
-        "augment",
-        "biformer",
-        "block",
-        "data",
-        "draw",
-        "engine",
-        "layer",
-        "measure",
-        "parallel",
-        "recipes",
-        "runs",
-    },
-}
+HELPERS = {}  # for the moment
 APPLICATIONS = {"train", "explorer"}  # these two bring the steps and the helpers together
 MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a package
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
