@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 from bra.files import read_tensors
-from bra.train import complete, look_away, prepare
 from bra.train.augment import Augment
-from bra.train.recipes import TrainConfig
+from bra.train.config import TrainConfig
+from bra.train.loop import complete, look_away, prepare
 
 DATA, WORK = sys.argv[1], Path(sys.argv[2])
 CONFIG = TrainConfig(

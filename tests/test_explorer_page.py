@@ -11,8 +11,9 @@ import torch
 
 from bra.explorer.page import FRONT_END, fragment, page, start
 from bra.explorer.payload import LARGEST_SIDE, PADDING, pack
-from bra.explorer.portrait import of_photograph, of_run
+from bra.explorer.portrait import of_photograph
 from bra.look.views import View
+from bra.train.report import of_run
 
 ROOT = Path(__file__).parent.parent
 EVIL = """</script><img src=x onerror='alert(1)'>"&<!--"""

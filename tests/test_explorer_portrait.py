@@ -17,12 +17,13 @@ from bra.data import Arrays, DamagedImage, RecallBoards, normalise
 from bra.data.recall import Recall
 from bra.explorer.page import start
 from bra.explorer.payload import pack
-from bra.explorer.portrait import LARGEST, of_held_out, of_photograph, of_pixels, of_run, open_photograph
+from bra.explorer.portrait import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
 from bra.files import read_json
 from bra.look.views import look
 from bra.train import train
+from bra.train.config import TrainConfig
 from bra.train.models import load_model
-from bra.train.recipes import TrainConfig
+from bra.train.report import of_run
 
 COMMITTED = Path(__file__).parent.parent / "book" / "results" / "recall-topk"
 

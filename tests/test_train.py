@@ -19,10 +19,10 @@ from bra.data.recall import Recall, hit_rates
 from bra.files import read_lines, read_tensors
 from bra.train import Evaluation, build, complete, evaluate_again, keep_diary, prepare, train
 from bra.train.augment import Augment
+from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
 from bra.train.learner import Learner
 from bra.train.models import load_model
-from bra.train.recipes import TrainConfig
 from bra.train.report import table
 
 ROOT = Path(__file__).parent.parent

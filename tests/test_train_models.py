@@ -10,8 +10,8 @@ from bra.biformer import FULL, NANO, SMALL, TINY
 from bra.data import Arrays, RecallBoards
 from bra.data.recall import Recall
 from bra.files import tensors_to_bytes
+from bra.train.config import TrainConfig
 from bra.train.models import build_model, load_model, table_router
-from bra.train.recipes import TrainConfig
 from bra.train.runs import RunFolder
 
 BOARDS = RecallBoards(Recall())

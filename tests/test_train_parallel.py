@@ -12,8 +12,8 @@ from small_fashion import write_fashion_mnist
 
 from bra.files import read_tensors
 from bra.train import complete, parallel, prepare, train
+from bra.train.config import TrainConfig
 from bra.train.parallel import open_accelerator, pick_device, share_batch_norm, stop_request
-from bra.train.recipes import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -102,7 +102,7 @@ def test_a_notebook_can_launch_processes(config, tmp_path):
         [
             "from pathlib import Path",
             "from accelerate import notebook_launcher",
-            "from bra.train.recipes import TrainConfig",
+            "from bra.train.config import TrainConfig",
             "from bra.train import train",
             f"config = TrainConfig(data={config.data!r}, steps=6, batch=8, warmup=2, evaluate_every=3,",
             f"                     device='cpu', out=Path({str(tmp_path / 'launched')!r}))",

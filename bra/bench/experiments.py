@@ -17,8 +17,8 @@ from bra.data.recall import Recall
 from bra.files import read_json, write_atomically
 from bra.measure import environment
 from bra.train import complete, prepare, train
+from bra.train.config import TrainConfig
 from bra.train.history import Diary
-from bra.train.recipes import TrainConfig
 from bra.train.runs import RunFolder
 
 ROUTERS = {

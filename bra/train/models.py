@@ -14,7 +14,7 @@ from bra.data import DataSet, RecallBoards, derive_seed, open_data
 from bra.files import load_weights, read_json, read_tensors
 from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
 from bra.topk import TableRouter
-from bra.train.recipes import TrainConfig
+from bra.train.config import TrainConfig
 
 TABLES = {"local": local_regions, "axial": axial_regions, "dilated": dilated_regions}
 
