@@ -1,4 +1,8 @@
-"""What the package says about a bad argument: its name, its value, and what is allowed."""
+"""What the package says about a bad argument: its name, its value, and what is allowed. On a command line: one line."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -26,3 +30,18 @@ def require_heads(dim: int, heads: int) -> None:
     """Raise ValueError unless `heads` divides `dim`."""
     if heads < 1 or dim < 1 or dim % heads:
         raise ValueError(f"dim must be divisible by heads, but dim is {dim} and heads is {heads}")
+
+
+@contextmanager
+def errors_in_one_line(*kinds: type[Exception], stopped: str = "stopped") -> Iterator[None]:
+    """End the program with one line: `error: ...` at an error of these kinds, `stopped` after Ctrl-C.
+
+    The user can mend these kinds. All other errors are mistakes of ours, and show their traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or stopped, file=sys.stderr)
+        sys.exit(130)
+    except kinds as error:
+        sys.exit(f"error: {str(error).splitlines()[-1]}")  # from a worker process, the message comes below a traceback

@@ -17,6 +17,7 @@ import tyro
 from tqdm.auto import tqdm
 
 from bra import draw
+from bra.arguments import errors_in_one_line
 from bra.attention import attend, attend_gathered
 from bra.bench.jobs import PUBLISHED, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
 from bra.bench.ways import require_clone
@@ -134,10 +135,11 @@ def main(
         repeats: Measurements of each, after a warm-up; large models take fewer.
         results: Folder to write bench_PART_DEVICE.json to, and scaling_DEVICE.png.
     """
-    if repeats < 1:
-        raise SystemExit(f"--repeats must be at least 1, but is {repeats}")
-    if official:
-        require_clone(official)
+    with errors_in_one_line(ValueError, OSError):
+        if repeats < 1:
+            raise ValueError(f"repeats must be at least 1, but is {repeats}")
+        if official:
+            require_clone(official)
     template = Job(CORES[0], "ours", "train", device, autocast, official and official.resolve())
     rate, rows = matrix_rate(device), []
     about = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}

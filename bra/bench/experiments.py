@@ -6,36 +6,28 @@ was interrupted goes on where it stopped.
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from bra.arguments import errors_in_one_line
 from bra.data.recall import Recall
-from bra.files import read_json, write_atomically
+from bra.files import write_atomically
 from bra.measure import environment
 from bra.train import complete, prepare, train
 from bra.train.config import TrainConfig
-from bra.train.history import Diary
+from bra.train.history import RoutingHistory
+from bra.train.routers import ROUTERS
 from bra.train.runs import RunFolder
 
-ROUTERS = {
-    "top-8": TrainConfig(router="topk", k=8),
-    "top-4": TrainConfig(router="topk", k=4),
-    "top-2": TrainConfig(router="topk", k=2),
-    "top-1": TrainConfig(router="topk", k=1),
-    "local": TrainConfig(router="local"),
-    "axial": TrainConfig(router="axial"),
-    "dilated": TrainConfig(router="dilated"),
-    "random": TrainConfig(router="random"),
-    "all": TrainConfig(router="all"),
-}
-DIARIES = "recall_forming"  # how the routing of top-4 forms
-DIARY_STEPS = (0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 500)
-DIARY_BOARDS, DIARY_SEED = 1024, 1
-SAME_COST = ("top-4", "local", "axial", "dilated", "random")  # each region reads 4
+BY_CONTENT = {f"top-{k}": TrainConfig(router="topk", k=k) for k in (8, 4, 2, 1)}
+ROUTED = BY_CONTENT | {name: TrainConfig(router=name) for name in ROUTERS if name != "topk"}
+FORMING = "recall_forming"  # how the routing of top-4 forms
+FORMING_STEPS = (0, 10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 500)
+FORMING_BOARDS, FORMING_SEED = 1024, 1
+SAME_COST = ("top-4", *(name for name in ROUTERS if name not in ("topk", "all")))  # each region reads 4
 FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", steps=936)  # 2 epochs
 BOARDS = {
     "4x4 cells": Recall(),
@@ -46,16 +38,16 @@ BOARDS = {
     "8x8 cells": Recall(cells=8),
 }
 EXPERIMENTS = {
-    "recall_routers": ROUTERS,
+    "recall_routers": ROUTED,
     "recall_without": {
-        f"{name} without {' and '.join(parts)}": replace(ROUTERS[name], without=parts)
+        f"{name} without {' and '.join(parts)}": replace(ROUTED[name], without=parts)
         for parts in (("lce",), ("position",), ("lce", "position"))
         for name in ("top-4", "dilated", "random")
     },
-    "recall_boards": {f"top-4, {name}": replace(ROUTERS["top-4"], recall=recall) for name, recall in BOARDS.items()}
-    | {f"all, {name}": replace(ROUTERS["all"], recall=BOARDS[name]) for name in ("8 glyphs", "noise 0.5", "noise 1")},
+    "recall_boards": {f"top-4, {name}": replace(ROUTED["top-4"], recall=recall) for name, recall in BOARDS.items()}
+    | {f"all, {name}": replace(ROUTED["all"], recall=BOARDS[name]) for name in ("8 glyphs", "noise 0.5", "noise 1")},
     "fashion_mnist": {
-        name: replace(FASHION, router=ROUTERS[name].router, k=ROUTERS[name].k) for name in (*SAME_COST, "all")
+        name: replace(FASHION, router=ROUTED[name].router, k=ROUTED[name].k) for name in (*SAME_COST, "all")
     },
 }
 SEEDS = (0, 1, 2)
@@ -81,27 +73,27 @@ def steps_to(metrics: list[dict], accuracy: float) -> int | None:
 def collect(run: RunFolder) -> dict:
     """What the book keeps of a run: its summary, and how it got there."""
     metrics = run.read_metrics()
-    found = read_json(run.summary) | {"steps_to_95": steps_to(metrics, 0.95)}
+    found = run.read_summary() | {"steps_to_95": steps_to(metrics, 0.95)}
     return found | {name: curve(metrics, name) for name in ("loss", "accuracy", "hit_rate", "reverse_hit_rate")}
 
 
-def keep_diaries(name: str) -> list[dict]:
+def keep_histories(name: str) -> list[dict]:
     """A watched run for each seed; tables of the first seed only. One that was interrupted begins again."""
     runs = []
     for seed in SEEDS:
-        diary = Diary(Recall().sample(DIARY_BOARDS, DIARY_SEED), DIARY_STEPS)
+        history = RoutingHistory(Recall().sample(FORMING_BOARDS, FORMING_SEED), FORMING_STEPS)
         out = Path("runs") / "experiments" / name / str(seed)
         shutil.rmtree(out, ignore_errors=True)
-        complete(prepare(replace(ROUTERS["top-4"], seed=seed, out=out)), diary)
+        complete(prepare(replace(ROUTED["top-4"], seed=seed, out=out)), history)
         tables = () if seed == SEEDS[0] else ("index", "affinity")
-        pages = [{key: value for key, value in page.items() if key not in tables} for page in diary.pages]
+        pages = [{key: value for key, value in page.items() if key not in tables} for page in history.pages]
         runs.append({"seed": seed, "pages": pages})
     return runs
 
 
 def run_experiment(name: str, results: Path) -> Path:
     """Train every setting of the experiment with every seed; returns the file of its results."""
-    runs = keep_diaries(name) if name == DIARIES else []
+    runs = keep_histories(name) if name == FORMING else []
     for label, config in EXPERIMENTS.get(name, {}).items():
         for seed in SEEDS:
             out = Path("runs") / "experiments" / name / f"{label}-{seed}"
@@ -115,17 +107,15 @@ def run_experiment(name: str, results: Path) -> Path:
     return path
 
 
-def main(name: tyro.conf.Positional[Literal[(*EXPERIMENTS, DIARIES)]], results: Path = Path("book/results")) -> None:
+def main(name: tyro.conf.Positional[Literal[(*EXPERIMENTS, FORMING)]], results: Path = Path("book/results")) -> None:
     """Run one experiment and write its results.
 
     Args:
         name: Which experiment.
         results: Folder to write NAME.json to.
     """
-    try:
+    with errors_in_one_line(ValueError, OSError, FloatingPointError):
         print(run_experiment(name, results))
-    except (ValueError, OSError, FloatingPointError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 import tyro
 from PIL import Image
 
+from bra.arguments import errors_in_one_line
 from bra.bench.jobs import Job, Model, peak_bytes
 from bra.biformer import TINY, BiFormer
 from bra.data import Batch, ImageFolder, ImageSettings
@@ -82,6 +83,8 @@ def main(
         memory: Batches whose peak memory is measured, in fp32 (bf16 on a GPU).
         results: Folder to write pipeline_DEVICE.json to.
     """
+    with errors_in_one_line(ValueError):
+        accelerator = open_accelerator(device, precision)
     recipe = replace(imagenet100(), workers=0)
     rows = []
     with tempfile.TemporaryDirectory() as made:
@@ -93,7 +96,6 @@ def main(
                 rows.append({"part": "loader", "shorter_side": shorter, "bytes": size, "workers": count, "rate": rate})
         data = ImageFolder(folder, recipe.images())
         data.classes = [str(i) for i in range(100)]
-    accelerator = open_accelerator(device, precision)
     pixels = torch.randint(256, (batch, 3, 224, 224), dtype=torch.uint8, device=accelerator.device)
     bytes_batch = Batch(pixels, torch.arange(batch, device=accelerator.device) % 100)
     prepare = Preparation(recipe.augment, data)

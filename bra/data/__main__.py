@@ -1,10 +1,10 @@
 """`python -m bra.data`: prepare a folder of images for `python -m bra.train --data folder:OUT`."""
 
-import sys
 from pathlib import Path
 
 import tyro
 
+from bra.arguments import errors_in_one_line
 from bra.data.copies import Corrupt, shrink
 from bra.data.imagenet100 import imagenet100
 
@@ -38,15 +38,10 @@ def make_smaller(folder: Path, out: Path, resize: int = 256, corrupt: Corrupt = 
 
 
 def main() -> None:
-    """The command line: what the user can mend is said in one line; only our own mistakes show a traceback."""
+    """The command line."""
     commands = {"imagenet100": make_imagenet100, "shrink": make_smaller}
-    try:
+    with errors_in_one_line(ValueError, OSError, stopped="stopped; the same command goes on"):
         damaged = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m bra.data")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
     if damaged:
         print(f"{len(damaged)} damaged images were left out, and named in damaged.txt:", *damaged, sep="\n")
 

@@ -1,12 +1,13 @@
 """`python -m bra.explorer`: write the explorer of a run, or of a photograph, as one HTML file."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
+from bra.arguments import errors_in_one_line
+from bra.biformer import MODELS
 from bra.explorer.portrait import of_photograph
 from bra.files import write_atomically
 from bra.train.report import of_run
@@ -22,7 +23,7 @@ class Request:
     """A photograph instead of a held-out image; without a run, for a BiFormer with or without published weights."""
     number: int = 0
     """Which held-out image of the run. The first one has the history of the training."""
-    model: Literal["nano", "tiny", "small", "base"] = "tiny"
+    model: Literal[(*MODELS,)] = "tiny"
     """Without a run: which BiFormer."""
     weights: Path | None = None
     """Without a run: a published checkpoint; None: random weights."""
@@ -52,11 +53,9 @@ def write(request: Request) -> Path:
 
 
 def main() -> None:
-    """The command line: what the user can mend is said in one line."""
-    try:
+    """The command line."""
+    with errors_in_one_line(ValueError, OSError):
         path = write(tyro.cli(Request, prog="python -m bra.explorer"))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
     print(f"{path} ({path.stat().st_size / 1000:,.0f} kB): open it in a browser")
 
 

@@ -1,79 +1,56 @@
 """`python -m bra.train`: train, or evaluate a run again."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from bra.arguments import errors_in_one_line
 from bra.data import DamagedImage
-from bra.files import read_json
 from bra.train.config import TrainConfig
-from bra.train.evaluation import evaluate
 from bra.train.loop import complete, prepare
-from bra.train.models import load_model
-from bra.train.parallel import pick_device
 from bra.train.recipes import RECIPES
-from bra.train.report import table
-from bra.train.runs import RunFolder
+from bra.train.report import evaluate_again, table
+
+NAME = "python -m bra.train"
+ABOUT = f"""{TrainConfig.__doc__}
+
+A recipe may stand first: {", ".join(RECIPES)}. `{NAME} evaluate RUN` evaluates a run again.
+"""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Evaluate a run's weights once more, and compare with the accuracy that it noted."""
+def evaluate_run(
+    run: tyro.conf.Positional[Path], data: str | None = None, device: str = "auto", workers: int = 2
+) -> str:
+    """Evaluate a run's weights once more, and compare with the accuracy that it noted.
 
-    eval: Path
-    """The run folder."""
-    data: str | None = None
-    """Where the data are now; None: where they were."""
-    device: str = "auto"
-    """cpu, cuda, mps, ...; auto takes the best there is."""
-    workers: int = 2
-    """Processes that decode photographs."""
-
-
-def evaluate_again(asked: Evaluation) -> str:
-    """Accuracy of a run's weights, those at the end and the best, beside what the run noted when it measured them.
-
-    Raises FileNotFoundError if it has kept none yet; ValueError if they do not fit.
+    Args:
+        run: The run folder.
+        data: Where the data are now; None: where they were.
+        device: cpu, cuda, mps, ...; auto takes the best there is.
+        workers: Processes that decode photographs.
     """
-    run = RunFolder(asked.eval, {}, resume=True, writer=False)
-    noted = {"best": run.read_best()["accuracy"]} if run.best.exists() else {}
-    if run.summary.exists():
-        noted["model"] = read_json(run.summary)["held_out"]["accuracy"]
-    if not noted:
-        raise FileNotFoundError(f"{asked.eval} holds no weights of a run: train first, or give another folder")
-    lines = [f"{'weights':24}accuracy now   noted"]
-    for name, accuracy in noted.items():
-        moved = {"data": asked.data} if asked.data else {}
-        model, data, _ = load_model(asked.eval, name, workers=asked.workers, **moved)
-        run.describe_data(data.classes, data.count, data.held_out_count)
-        now = evaluate(model.to(pick_device(asked.device)), data)["accuracy"]
-        lines.append(f"{name + '.safetensors':24}{now:12.4%}{accuracy:10.4%}")
-    return "\n".join(lines)
+    return evaluate_again(run, data, device, workers)
+
+
+def asked_for(words: list[str]) -> TrainConfig:
+    """The settings of a command line: those of a recipe, if one stands first, with what is changed behind it."""
+    recipe, words = (RECIPES[words[0]], words[1:]) if words[:1] and words[0] in RECIPES else (RECIPES["recall"], words)
+    return tyro.cli(TrainConfig, prog=NAME, args=words, default=recipe(), description=ABOUT)
 
 
 def main() -> None:
-    """The command line: what the user can mend is said in one line; only our own mistakes show a traceback."""
-    arguments, name = sys.argv[1:], "python -m bra.train"
-    try:
-        try:
-            if any(argument.split("=")[0] == "--eval" for argument in arguments):
-                print(evaluate_again(tyro.cli(Evaluation, prog=name)))
-                return
-            recipe = RECIPES[arguments.pop(0)] if arguments and arguments[0] in RECIPES else RECIPES["recall"]
-            about = f"{TrainConfig.__doc__} A recipe may stand first: {', '.join(RECIPES)}. --eval RUN evaluates again."
-            training = prepare(tyro.cli(TrainConfig, prog=name, args=arguments, default=recipe(), description=about))
-        except (ValueError, OSError) as error:
-            sys.exit(f"error: {error}")
+    """The command line."""
+    words = sys.argv[1:]
+    with errors_in_one_line(ValueError, OSError):
+        if words[:1] == ["evaluate"]:
+            print(tyro.cli(evaluate_run, prog=f"{NAME} evaluate", args=words[1:]))
+            return
+        training = prepare(asked_for(words))
+    with errors_in_one_line(FloatingPointError, DamagedImage, OSError):  # a ValueError is now a mistake of ours
         run = complete(training)
-        if run.writer:
-            print(table(run))
-    except KeyboardInterrupt as stopped:
-        print(str(stopped) or "stopped", file=sys.stderr)
-        sys.exit(130)
-    except (FloatingPointError, DamagedImage, OSError) as error:
-        sys.exit(f"error: {str(error).splitlines()[-1]}")  # from a worker process, the message comes below a traceback
+    if training.run.writer:
+        print(table(run))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from bra.data import DataSet, ImageSettings
+from bra.biformer import MODELS
+from bra.data import DataSet, ImageSettings, open_data
 from bra.data.recall import Recall
 from bra.train.augment import Augment
+from bra.train.parallel import PRECISIONS
+from bra.train.routers import ROUTERS
 
 PLACE = ("device", "workers", "tensorboard", "out", "resume")  # where a run happens, not what it is
 
@@ -18,9 +21,9 @@ class TrainConfig:
 
     data: str = "recall"
     """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*), or hf:NAME."""
-    model: Literal["nano", "tiny", "small", "base"] = "nano"
+    model: Literal[(*MODELS,)] = "nano"
     """Which BiFormer."""
-    router: Literal["topk", "local", "axial", "dilated", "random", "all"] = "topk"
+    router: Literal[(*ROUTERS,)] = "topk"
     """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
     k: int | None = None
     """Regions that each region reads; None: as the model has it."""
@@ -62,7 +65,7 @@ class TrainConfig:
     """Damaged images: end the run, or leave them out, count them and name them."""
     workers: int = 2
     """Processes that decode photographs, for each process that trains."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal[(*PRECISIONS,)] = "fp32"
     """What autocast computes matrix products in while training. Evaluation is in fp32."""
     compile: bool = False
     """Compile the model with torch.compile: minutes at the start, for steps that are faster on a GPU."""
@@ -80,6 +83,10 @@ class TrainConfig:
     """Go on with the run in the folder, if there is one."""
 
     def __post_init__(self):
+        choices = {"model": MODELS, "router": ROUTERS, "precision": PRECISIONS}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, but is {getattr(self, name)!r}")
         lowest = {"steps": 1, "batch": 1, "accumulate": 1, "learning_rate_batch": 1, "warmup": 0, "evaluate_every": 1}
         for name, least in lowest.items():
             value = getattr(self, name)
@@ -110,6 +117,10 @@ class TrainConfig:
     def images(self) -> ImageSettings:
         """How photographs are read."""
         return ImageSettings(self.image_size, self.augment.least_area, self.centre, self.corrupt, self.workers)
+
+    def open_data(self) -> DataSet:
+        """The data set. Raises what `bra.data.open_data` raises."""
+        return open_data(self.data, self.recall, self.images())
 
     def folder(self) -> Path:
         """Where the run is kept."""

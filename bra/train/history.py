@@ -9,7 +9,7 @@ from bra.topk import Routes
 
 
 @dataclass
-class Diary:
+class RoutingHistory:
     """Watches a training (`bra.train.fit`): at some steps it notes what the model, in evaluation, routes on `boards`.
 
     A page holds the step; of each block its hit rate, reverse hit rate and entropy over all boards; and of the first

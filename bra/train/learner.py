@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from bra.data import Shard
 from bra.data.recall import Boards
+from bra.files import load_weights
 from bra.layer import record_routes
 from bra.train.evaluation import routing_hits, to_device
 from bra.train.parallel import share_batch_norm
@@ -141,24 +143,40 @@ class Learner:
             tensors |= {f"scaler.{name}": torch.tensor(float(value)) for name, value in scaler.items()}
         return tensors
 
-    def load(self, tensors: dict[str, Tensor], load_weights: Callable[[nn.Module, dict], None]) -> None:
-        """Put back what `tensors` took; `load_weights` refuses weights that do not fit."""
+    def load(self, tensors: dict[str, Tensor], source: Path) -> None:
+        """Put back what `tensors` took, read from the file `source`. Raises ValueError if it does not fit."""
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             parts.setdefault(kind, {})[name] = value
-        load_weights(self.model, parts.get("model", {}))
+        groups = self.optimizer.state_dict()["param_groups"]
+        state = read_moments(parts.get("optimizer", {}), self.optimizer.param_groups, source)
+        load_weights(self.model, parts.get("model", {}), source)
         if self.average:
-            load_weights(self.average, parts.get("average", {}))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in parts.get("optimizer", {}).items():
-            i, _, name = key.partition(".")
-            state.setdefault(int(i), {})[name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+            load_weights(self.average, parts.get("average", {}), source)
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
         if self.accelerator.scaler is not None and "scaler" in parts:
             found = {name: value.item() for name, value in parts["scaler"].items()}
             counts = {name: int(found[name]) for name in ("growth_interval", "_growth_tracker")}
             self.accelerator.scaler.load_state_dict(found | counts)
+
+
+def read_moments(entries: dict[str, Tensor], groups: list[dict], source: Path) -> dict[int, dict[str, Tensor]]:
+    """AdamW's state of each parameter, by its number in the groups, from entries such as "3.exp_avg".
+
+    Parameters that never had a gradient have none. Raises ValueError for parts that are missing or of another shape.
+    """
+    shapes = dict(enumerate(tuple(p.shape) for group in groups for p in group["params"]))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in entries.items():
+        i, _, name = key.partition(".")
+        state.setdefault(int(i) if i.isdigit() else -1, {})[name] = value
+    for i, found in state.items():
+        expected = {"step": (), "exp_avg": shapes.get(i), "exp_avg_sq": shapes.get(i)}
+        if {name: tuple(value.shape) for name, value in found.items()} != expected:
+            there = ", ".join(f"{name} {tuple(value.shape)}" for name, value in sorted(found.items()))
+            raise ValueError(f"{source} does not fit the model: the optimiser's part {i} holds {there}")
+    return state
 
 
 def unpack(names: list[str], sizes: list[int], values: list[float]) -> dict:

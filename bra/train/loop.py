@@ -6,26 +6,25 @@ Every random number of a step is drawn from (seed, step), so a run that was inte
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from bra.biformer import BiFormer
-from bra.data import DataSet, RecallBoards, derive_seed, open_data
-from bra.files import load_weights
+from bra.data import DataSet, RecallBoards, derive_seed
 from bra.train.augment import Preparation
 from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
-from bra.train.history import Diary, steps_to_note
+from bra.train.history import RoutingHistory, steps_to_note
 from bra.train.learner import Learner, learning_rate
 from bra.train.models import build_model
 from bra.train.parallel import open_accelerator, stop_request
 from bra.train.report import best_block, finish
-from bra.train.runs import RunFolder, require_tensorboard
+from bra.train.runs import RunFolder
+from bra.train.writer import RunWriter, require_tensorboard
 
-DIARY_BOARDS = 256  # held-out boards on which the diary measures hit rates; of the first it keeps the routes
+HISTORY_BOARDS = 256  # held-out boards on which hit rates are noted while a run trains; of the first, the routes
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Training:
     config: TrainConfig
     data: DataSet
     learner: Learner
-    run: RunFolder
+    run: RunWriter
     first: int
     """The step to go on with."""
 
@@ -54,7 +53,7 @@ def prepare(config: TrainConfig) -> Training:
         )
     if config.tensorboard:
         require_tensorboard()
-    data = open_data(config.data, config.recall, config.images())
+    data = config.open_data()
     config = config.resolved(data)
     learner = Learner(
         build_model(config, data),
@@ -65,18 +64,19 @@ def prepare(config: TrainConfig) -> Training:
         parts=config.accumulate,
         compiled=config.compile,
     )
-    with accelerator.main_process_first():  # it complains alone, and the others find what it wrote
-        run = RunFolder(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
-        first = config.steps if run.summary.exists() else go_on(run, learner)
+    with accelerator.main_process_first():  # only this one may complain; the others find what it wrote
+        run = RunWriter(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
+        run.check(data.classes)  # all of it, before anything is changed
+        first = config.steps if run.ended else go_on(run, learner)
     run.describe_data(data.classes, data.count, data.held_out_count)
     seen = [name for line in run.read_metrics() for name in line.get("damaged", [])]
     data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # what an earlier life of the run has met
-    if config.tensorboard and not run.summary.exists():
+    if config.tensorboard and not run.ended:
         run.open_tensorboard(first)
     return Training(config, data, learner, run, first)
 
 
-def go_on(run: RunFolder, learner: Learner) -> int:
+def go_on(run: RunWriter, learner: Learner) -> int:
     """Put the last checkpoint back and drop the metrics after it; returns its step, 0 if the run has not begun.
 
     Another number of processes than before is stated, and allowed: the batches stay, but not what augmentation and
@@ -86,10 +86,8 @@ def go_on(run: RunFolder, learner: Learner) -> int:
     if found is None:
         return 0
     tensors, metadata = found
-    learner.load(tensors, partial(load_weights, source=run.checkpoint))
-    if run.best.exists():
-        run.read_best()  # that it can be read is better known now
-    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
+    learner.load(tensors, run.checkpoint)
+    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.count
     run.rewind(step)
     if before != now:
         run.log(step=step, note=f"goes on with {now} processes instead of {before}")
@@ -117,7 +115,7 @@ def fit(training: Training, watch: Watch = look_away) -> None:
     saved = training.first
     with stop_request() as stop, progress_bar(training) as bar:
         if training.first == 0 and not run.read_metrics():
-            save(training, 0)  # first: metrics without a checkpoint would look like a loss
+            save(training, 0)  # first: metrics without a checkpoint are refused later, as a run that lost it
             examine(training, 0, 0.0)
             watch(0, learner.model)
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
@@ -164,28 +162,28 @@ def examine(training: Training, step: int, seconds: float) -> None:
 def save(training: Training, step: int) -> None:
     """Write the checkpoint."""
     learner = training.learner
-    training.run.save_checkpoint(step, learner.tensors(), learner.shard.of)
+    training.run.save_checkpoint(step, learner.tensors(), learner.shard.count)
 
 
 def complete(training: Training, watch: Watch | None = None) -> RunFolder:
     """Take the steps that are left and write what a run leaves at its end; nothing, if it had ended before.
 
-    watch: as for `fit`; None: a diary that the run keeps, if its data are boards.
+    watch: as for `fit`; None: a history of the routing that the run keeps, if its data are boards.
     """
-    if not training.run.summary.exists():
-        fit(training, watch or keep_diary(training))
+    if not training.run.ended:
+        fit(training, watch or keep_history(training))
         if training.run.writer:
             finish(training.run, training.learner.evaluated, training.data)
         training.learner.accelerator.wait_for_everyone()
     return training.run
 
 
-def keep_diary(training: Training) -> Watch:
-    """A diary about the first held-out boards, written into the run folder; where there are none, `look_away`."""
+def keep_history(training: Training) -> Watch:
+    """A history of the routing on held-out boards, kept in the run folder; without boards, `look_away`."""
     if not isinstance(training.data, RecallBoards):
         return look_away
-    boards = next(training.data.held_out(DIARY_BOARDS))
-    return Diary(boards, steps_to_note(training.config.steps), keep=training.run.note_routing)
+    boards = next(training.data.held_out(HISTORY_BOARDS))
+    return RoutingHistory(boards, steps_to_note(training.config.steps), keep=training.run.note_routing)
 
 
 def train(config: TrainConfig) -> RunFolder:

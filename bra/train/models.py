@@ -1,22 +1,17 @@
 """The model that a run's settings ask for, and the trained one that a run has left."""
 
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from bra.biformer import FULL, MODELS, BiFormer
-from bra.data import DataSet, RecallBoards, derive_seed, open_data
-from bra.files import load_weights, read_json, read_tensors
-from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
-from bra.topk import TableRouter
+from bra.data import DataSet, RecallBoards, derive_seed
+from bra.files import load_weights, read_tensors
 from bra.train.config import TrainConfig
-
-TABLES = {"local": local_regions, "axial": axial_regions, "dilated": dilated_regions}
+from bra.train.routers import ROUTERS
+from bra.train.runs import RunFolder
 
 
 def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
@@ -40,31 +35,22 @@ def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
             drop_path=config.drop_path,
             lce_kernel=0 if "lce" in config.without else model.lce_kernel,
             position_kernel=0 if "position" in config.without else model.position_kernel,
-            router=table_router(config.router, config.seed),
+            router=ROUTERS[config.router](config.seed),
         )
     )
-
-
-def table_router(name: str, seed: int) -> Callable[[Grid, int], nn.Module] | None:
-    """What makes the routers of a model whose regions follow the table `name`; None for topk, the model's own."""
-    if name == "topk":
-        return None
-    if name == "all":
-        return lambda grid, k: TableRouter(all_regions(grid))
-    if name == "random":  # each layer its own table, so that two layers reach further than one
-        seeds = itertools.count()
-        return lambda grid, k: TableRouter(random_regions(grid, k, derive_seed("table", seed, next(seeds))))
-    return lambda grid, k: TableRouter(TABLES[name](grid, k))
 
 
 def load_model(folder: Path, weights: str = "model", **place) -> tuple[BiFormer, DataSet, TrainConfig]:
     """The trained model of a run folder, ready to evaluate, with its data and settings.
 
     weights: model, those at the end, or best. place: settings of this machine, such as workers, or data that has moved.
-    Raises FileNotFoundError if the run is not finished; ValueError if its weights do not fit.
+    Raises FileNotFoundError if the run is not finished; ValueError if its weights do not fit, or its settings or
+    classes are not what the data have.
     """
-    config = TrainConfig.from_settings(read_json(folder / "config.json"), out=folder, **place)
-    data = open_data(config.data, config.recall, config.images())
-    model, source = build_model(config, data), folder / f"{weights}.safetensors"
+    run = RunFolder(folder)
+    config = TrainConfig.from_settings(run.read_settings(), out=folder, **place)
+    data = config.open_data()
+    run.check_classes(data.classes)
+    model, source = build_model(config, data), run.kept_weights(weights)
     load_weights(model, read_tensors(source)[0], source)
     return model.eval(), data, config

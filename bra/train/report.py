@@ -9,17 +9,19 @@ from bra import draw
 from bra.biformer import BiFormer
 from bra.data import DataSet, Images, derive_seed, normalise
 from bra.explorer.portrait import Portrait, of_held_out, of_pixels, open_photograph
-from bra.files import read_json, read_lines, write_atomically
+from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.measure import environment
 from bra.patterns import random_regions
 from bra.topk import TableRouter
 from bra.train.evaluation import evaluate
 from bra.train.models import load_model
+from bra.train.parallel import pick_device
 from bra.train.runs import RunFolder
+from bra.train.writer import RunWriter
 
 
-def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
+def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
     """Write the weights, the pictures and the summary of a run that has taken its last step."""
     last = [line for line in run.read_metrics() if "held_out" in line][-1]
     summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
@@ -27,15 +29,15 @@ def finish(run: RunFolder, model: BiFormer, data: DataSet) -> None:
     if "damaged" in last:
         summary["damaged"] = last["damaged"]
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    draw.training_curves(run.read_metrics()).save(run.path / "curves.png")
+    draw.training_curves(run.read_metrics()).save(run.curves)
     if run.config["data"] == "recall":
         if run.config["router"] == "topk":
             summary["blind"] = evaluate(blindfold(model, run.config["seed"]), data)
-        draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.path / "boards.png")
+        draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.boards)
     else:
-        draw_photo(model, data).save(run.path / "routes.png")
+        draw_photo(model, data).save(run.routes)
     run.finish(model, summary | {"environment": environment()})  # first: should the explorer fail, nothing is lost
-    portrait = of_held_out(model, data, str(run.path), last["held_out"], read_lines(run.routing), last["step"])
+    portrait = of_held_out(model, data, str(run.path), last["held_out"], run.read_routing(), last["step"])
     write_atomically(run.explorer, portrait.html())
 
 
@@ -81,7 +83,8 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
 
     Raises FileNotFoundError for a run that has kept no weights yet; what `load_model` and `of_held_out` raise.
     """
-    kept = [name for name in ("model", "best") if (folder / f"{name}.safetensors").exists()]
+    run = RunFolder(folder)
+    kept = run.all_kept()
     if not kept:
         raise FileNotFoundError(f"{folder} holds no weights of a run: train first, or give another folder")
     model, data, config = load_model(folder, kept[0], workers=0)
@@ -92,9 +95,28 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
         return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
     if kept[0] == "best":
         return of_held_out(model, data, f"{folder}, best weights so far", number=number)
-    held_out = read_json(folder / "summary.json")["held_out"]
-    history = [] if number else read_lines(folder / "routing.jsonl")
-    return of_held_out(model, data, str(folder), held_out, history, config.steps, number)
+    history = [] if number else run.read_routing()
+    return of_held_out(model, data, str(folder), run.read_summary()["held_out"], history, config.steps, number)
+
+
+def evaluate_again(folder: Path, data: str | None = None, device: str = "auto", workers: int = 2) -> str:
+    """Accuracy of a run's weights, those at the end and the best, beside what the run noted when it measured them.
+
+    data: where the data are now; None: where they were. Raises FileNotFoundError if the run has kept no weights yet;
+    ValueError if they do not fit.
+    """
+    run = RunFolder(folder)
+    noted = {"best": run.read_best()["accuracy"]} if run.best.exists() else {}
+    if run.ended:
+        noted["model"] = run.read_summary()["held_out"]["accuracy"]
+    if not noted:
+        raise FileNotFoundError(f"{folder} holds no weights of a run: train first, or give another folder")
+    lines = [f"{'weights':24}accuracy now   noted"]
+    for name, accuracy in noted.items():
+        model, found, _ = load_model(folder, name, workers=workers, **({"data": data} if data else {}))
+        now = evaluate(model.to(pick_device(device)), found)["accuracy"]
+        lines.append(f"{name + '.safetensors':24}{now:12.4%}{accuracy:10.4%}")
+    return "\n".join(lines)
 
 
 def best_block(measured: dict) -> dict[str, float]:
@@ -105,7 +127,7 @@ def best_block(measured: dict) -> dict[str, float]:
 
 def table(run: RunFolder) -> str:
     """A short table: what the run reached, and what one gets without looking."""
-    config, summary = run.config, read_json(run.summary)
+    config, summary = run.read_settings(), run.read_summary()
     rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
     if config["data"] == "recall":
         rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))

@@ -3,117 +3,107 @@
 config.json              the resolved settings
 data.json                the classes, in the order of the model's outputs, and the numbers of images
 metrics.jsonl            one JSON object a line, in the order of the steps
-routing.jsonl            for boards: how the routing formed, a line a page of the diary
+routing.jsonl            for boards: the history of the routing, a line for each step at which it was noted
 checkpoint.safetensors   weights, optimiser, moving average of the last save: where `resume` goes on
 best.safetensors         the weights that were evaluated best so far
 model.safetensors        the weights at the end
+summary.json             results, hardware and versions at the end
+curves.png               loss and accuracy over the steps
+boards.png, routes.png   for boards, for photographs: whom some regions read
 explorer.html            the first held-out image, and whom each of its regions reads
 tensorboard/             the metrics again, if they were asked for
-summary.json             results, hardware and versions at the end
 """
 
-import json
-import math
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from bra.files import read_tensors, tensors_to_bytes
-
-
-def may_change(name: str, before: object, now: object) -> bool:
-    """Whether a run may go on with this setting changed: what to do about damaged images, or where the data are."""
-    return name == "corrupt" or (name == "data" and str(before).partition(":")[0] == str(now).partition(":")[0])
+from bra.files import read_json, read_lines, read_tensors
 
 
 class RunFolder:
-    """The folder of one run.
+    """The folder of a run, to read. Here its files have their names; nothing is opened before it is asked for."""
 
-    Opening it for another config than it holds raises FileExistsError, and so does opening one that has begun
-    without `resume`. Nothing is written when it raises. Of several processes only the `writer` writes.
-    """
-
-    def __init__(self, path: Path, config: dict, resume: bool, writer: bool = True):
-        self.path, self.writer, self.board = path, writer, None
+    def __init__(self, path: Path):
+        self.path = path
+        self.settings, self.data = path / "config.json", path / "data.json"
         self.metrics, self.routing = path / "metrics.jsonl", path / "routing.jsonl"
-        self.data = path / "data.json"
         self.checkpoint = path / "checkpoint.safetensors"
-        self.best = path / "best.safetensors"
-        self.weights = path / "model.safetensors"
+        self.best, self.weights = path / "best.safetensors", path / "model.safetensors"
         self.summary, self.explorer = path / "summary.json", path / "explorer.html"
-        self.settings = path / "config.json"
-        self.config = config = json.loads(json.dumps(config))
-        if not writer:
+        self.curves, self.boards, self.routes = (path / f"{name}.png" for name in ("curves", "boards", "routes"))
+        self.tensorboard = path / "tensorboard"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has taken its last step: the summary is written after the weights."""
+        return self.summary.exists()
+
+    def kept_weights(self, which: str) -> Path:
+        """The file of the weights `model`, those at the end, or `best`."""
+        return {"model": self.weights, "best": self.best}[which]
+
+    def all_kept(self) -> list[str]:
+        """Which weights the folder holds, those at the end first."""
+        return [which for which in ("model", "best") if self.kept_weights(which).exists()]
+
+    def read_settings(self) -> dict:
+        """The settings. Raises FileNotFoundError; ValueError if there are none in the file."""
+        return read_json(self.settings)
+
+    def read_classes(self) -> list[str]:
+        """The classes. Raises FileNotFoundError; ValueError if the file does not list them."""
+        classes = read_json(self.data).get("classes")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"{self.data} must list the classes as strings, but has {classes!r}")
+        return classes
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise ValueError if the run began with other classes, or in another order."""
+        if not self.data.exists():
             return
-        if self.settings.exists():
-            before = read_json(self.settings)
-            changed = [
-                f"{name} {before.get(name)!r}, not {value!r}"
-                for name, value in config.items()
-                if before.get(name) != value and not (resume and may_change(name, before.get(name), value))
-            ]
-            if changed or before.keys() != config.keys():
-                raise FileExistsError(
-                    f"{path} holds a run with other settings ({'; '.join(changed) or 'of another version'}): "
-                    "give --out another folder, or move this one away"
-                )
-            if not resume:
-                raise FileExistsError(f"{path} holds this run already: --resume goes on with it, --out starts another")
-        elif path.exists() and any(file.suffix != ".part" for file in path.iterdir()):
-            raise FileExistsError(f"{path} is not empty and not a run: give --out another folder")
-        else:
-            write_atomically(self.settings, json.dumps(config, indent=2) + "\n")
+        before = self.read_classes()
+        if before != list(classes):
+            differ = [f"{a}, not {b}" for a, b in zip(before, classes, strict=False) if a != b]
+            differ = differ[:3] or [f"{len(before)} classes, not {len(classes)}"]
+            raise ValueError(f"data must have the classes of {self.data}: {'; '.join(differ)}")
 
-    def describe_data(self, classes: list[str], count: int | float, held_out_count: int) -> None:
-        """Note what is learnt from, and the settings if they changed.
-
-        Raises ValueError if the run began with other classes, or in another order.
-        """
-        if self.data.exists():
-            before = read_json(self.data)["classes"]
-            if before != classes:
-                differ = [f"{a}, not {b}" for a, b in zip(before, classes, strict=False) if a != b]
-                differ = differ[:3] or [f"{len(before)} classes, not {len(classes)}"]
-                raise ValueError(f"data must have the classes of {self.data}: {'; '.join(differ)}")
-        elif self.writer:
-            numbers = {"training": count if math.isfinite(count) else None, "held_out": held_out_count}
-            write_atomically(self.data, json.dumps({"classes": classes, "images": numbers}, indent=1) + "\n")
-        if self.writer and read_json(self.settings) != self.config:
-            write_atomically(self.settings, json.dumps(self.config, indent=2) + "\n")
-
-    def log(self, **values) -> None:
-        """Add one line to metrics.jsonl, and to TensorBoard's file if it is open."""
-        if not self.writer:
-            return
-        add_line(self.metrics, values)
-        if self.board:
-            for name, value in scalars(values):
-                self.board.add_scalar(name, value, values["step"])
-
-    def note_routing(self, page: dict) -> None:
-        """Add one page of the diary to routing.jsonl."""
-        if self.writer:
-            add_line(self.routing, page)
-
-    def open_tensorboard(self, first: int) -> None:
-        """Write what is logged from now on, after step `first`, for TensorBoard too."""
-        if self.writer:
-            self.board = require_tensorboard()(self.path / "tensorboard", purge_step=first + 1)
+    def check(self, classes: Sequence[str]) -> None:
+        """Read all that is short. Raises ValueError if any of it is damaged, or the classes are others."""
+        self.check_classes(classes)
+        self.read_metrics()
+        self.read_routing()
+        if self.best.exists():
+            self.read_best()
+        if self.ended:
+            self.read_summary()
 
     def read_metrics(self) -> list[dict]:
-        """All lines of metrics.jsonl. Raises ValueError as `read_lines` does."""
-        return read_lines(self.metrics)
+        """All lines of metrics.jsonl. Raises ValueError for a line that is no object with a step."""
+        return read_steps(self.metrics)
 
-    def save_checkpoint(self, step: int, tensors: dict[str, Tensor], processes: int = 1) -> None:
-        """All that training needs to go on after `step` steps, in one file."""
-        if self.writer:
-            if self.metrics.exists():
-                with self.metrics.open("rb+") as file:
-                    os.fsync(file.fileno())  # lines of before a checkpoint reach the disk before it does
-            if self.board:
-                self.board.flush()
-            write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), processes=str(processes)))
+    def read_routing(self) -> list[dict]:
+        """The history of the routing. Raises ValueError for a line that is no object with a step."""
+        return read_steps(self.routing)
+
+    def read_summary(self) -> dict:
+        """The summary. Raises FileNotFoundError; ValueError if it does not say what was reached."""
+        summary = read_json(self.summary)
+        held_out = summary.get("held_out")
+        if not isinstance(held_out, dict) or not isinstance(held_out.get("accuracy"), float):
+            raise ValueError(f"{self.summary} must hold the accuracy on held-out images, but does not")
+        return summary
+
+    def read_best(self) -> dict:
+        """Step and accuracy of best.safetensors. Raises ValueError if the file is damaged."""
+        metadata = read_tensors(self.best)[1]
+        try:
+            return {"step": int(metadata["step"]), "accuracy": float(metadata["accuracy"])}
+        except (KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self.best} is not the best weights of a run: its metadata lack the step or the accuracy"
+            ) from error
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:
         """Tensors and metadata of the last checkpoint; None if the run has not begun.
@@ -129,55 +119,11 @@ class RunFolder:
             raise ValueError(f"{self.checkpoint} is not a checkpoint: its metadata lack the step or the processes")
         return tensors, metadata
 
-    def rewind(self, step: int) -> None:
-        """Drop the metrics and the pages of the diary after `step`."""
-        for path in (self.metrics, self.routing) if self.writer else ():
-            if path.exists():
-                kept = [line for line in read_lines(path) if line["step"] <= step]
-                write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def keep_best(self, step: int, accuracy: float, model: nn.Module) -> None:
-        """Keep the weights if no better ones have been kept."""
-        if self.writer and (not self.best.exists() or accuracy > self.read_best()["accuracy"]):
-            record = {"step": str(step), "accuracy": repr(accuracy)}
-            write_atomically(self.best, tensors_to_bytes(model.state_dict(), **record))
-
-    def read_best(self) -> dict:
-        """Step and accuracy of best.safetensors. Raises ValueError if the file is damaged."""
-        metadata = read_tensors(self.best)[1]
-        if not {"step", "accuracy"} <= metadata.keys():
-            raise ValueError(
-                f"{self.best} is not the best weights of a run: its metadata lack the step or the accuracy"
-            )
-        return {"step": int(metadata["step"]), "accuracy": float(metadata["accuracy"])}
-
-    def finish(self, model: nn.Module, summary: dict) -> None:
-        """Write the weights and the summary."""
-        if not self.writer:
-            return
-        if self.board:
-            self.board.close()
-        write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
-        write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
-
-
-def require_tensorboard() -> type:
-    """PyTorch's writer for TensorBoard. Raises ValueError if that is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
-    return SummaryWriter
-
-
-def scalars(values: dict, prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers of a line of metrics with their names, such as held_out/hit_rate/0."""
-    found = []
-    for name, value in values.items():
-        if isinstance(value, list):
-            value = dict(enumerate(value))
-        if isinstance(value, dict):
-            found += scalars(value, f"{prefix}{name}/")
-        elif isinstance(value, (int, float)) and name != "step":
-            found.append((f"{prefix}{name}", value))
-    return found
+def read_steps(path: Path) -> list[dict]:
+    """The lines of a file, each an object that says its step. Raises ValueError for any that is not."""
+    lines = read_lines(path)
+    for n, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            raise ValueError(f"{path} must hold an object with a step on every line, but line {n} is {line!r:.80}")
+    return lines
