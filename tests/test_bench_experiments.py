@@ -8,7 +8,7 @@ from bra.train import TrainConfig
 
 def test_collects_the_summary_of_every_setting_and_seed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bra.train.open_data", lambda *_: RecallBoards(Recall(), 32))
+    monkeypatch.setattr("bra.train.config.open_data", lambda *_: RecallBoards(Recall(), 32))
     tiny = TrainConfig(steps=1, batch=8, device="cpu")
     monkeypatch.setattr(
         experiments, "EXPERIMENTS", {"x": {"a": tiny, "b": TrainConfig(steps=1, batch=8, router="local")}}

@@ -13,17 +13,18 @@ import pytest
 import torch
 from small_fashion import write_fashion_mnist
 
-from bra import train as module
+import bra.train.__main__ as command_line
 from bra.data import RecallBoards
 from bra.data.recall import Recall, hit_rates
 from bra.files import read_lines, read_tensors
-from bra.train import Evaluation, build, complete, evaluate_again, keep_diary, prepare, train
+from bra.train import loop
 from bra.train.augment import Augment
 from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
 from bra.train.learner import Learner
+from bra.train.loop import complete, keep_history, prepare, train
 from bra.train.models import load_model
-from bra.train.report import table
+from bra.train.report import evaluate_again, table
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,10 +33,11 @@ SHORT = TrainConfig(steps=6, batch=8, warmup=2, evaluate_every=3, device="cpu", 
 
 @pytest.fixture(autouse=True)
 def few_held_out_boards(monkeypatch):
-    real = module.open_data
-    few = lambda name, recall, *rest: RecallBoards(recall, 64) if name == "recall" else real(name, recall, *rest)  # noqa: E731
-    for user in (module, build):
-        monkeypatch.setattr(user, "open_data", few)
+    def few(self):
+        return RecallBoards(self.recall, 64) if self.data == "recall" else real(self)
+
+    real = TrainConfig.open_data
+    monkeypatch.setattr(TrainConfig, "open_data", few)
 
 
 def losses(folder):
@@ -115,14 +117,14 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(kind, tmp_path):
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_the_diary_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
+def test_the_history_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
     config = replace(SHORT, steps=15)
     whole = train(replace(config, out=tmp_path / "whole"))
     training = prepare(replace(config, out=tmp_path / "parts"))
-    diary = keep_diary(training)
+    history = keep_history(training)
 
     def die(step, model):
-        diary(step, model)
+        history(step, model)
         if step == 11:
             raise SystemError
 
@@ -137,7 +139,7 @@ def test_the_diary_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
     model, data, _ = load_model(parts.path)
     boards = next(data.held_out(64))
     routes = model.routes(boards.image)
-    assert last["index"] == [r.index[0].tolist() for r in routes], "the diary is about the first held-out board"
+    assert last["index"] == [r.index[0].tolist() for r in routes], "the history is about the first held-out board"
     rates = hit_rates(routes, boards)["hit_rate"]
     assert last["hit_rate"] == pytest.approx(rates, abs=1e-4), "and tells how often all of them are right"
 
@@ -178,7 +180,7 @@ def test_a_run_that_was_killed_during_its_first_evaluation_begins_again(tmp_path
         raise SystemError
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "evaluate", killed)
+        patch.setattr(loop, "evaluate", killed)
         with pytest.raises(SystemError):
             train(replace(SHORT, out=tmp_path / "run"))
     begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
@@ -203,7 +205,7 @@ def test_with_an_average_it_is_the_average_that_is_evaluated_and_kept(tmp_path):
 
 def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path, monkeypatch):
     told, asked, weights = iter([0.1, 0.4, 0.3]), [], {}
-    monkeypatch.setattr(module, "evaluate", lambda model, *_, **__: asked.append(model) or {"accuracy": next(told)})
+    monkeypatch.setattr(loop, "evaluate", lambda model, *_, **__: asked.append(model) or {"accuracy": next(told)})
     training = prepare(fashion(tmp_path, average=0.9, out=tmp_path / "run"))
     average = training.learner.evaluated
     run = complete(training, lambda step, model: weights.update({step: average.head.weight.detach().clone()}))
@@ -217,21 +219,21 @@ def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path, monkeypatch
 def test_evaluating_again_gives_the_accuracy_that_was_noted(tmp_path):
     run = train(replace(SHORT, out=tmp_path / "run"))
     noted = json.loads(run.summary.read_text())
-    lines = evaluate_again(Evaluation(run.path, device="cpu")).splitlines()
+    lines = evaluate_again(run.path, device="cpu").splitlines()
     for line, name, accuracy in zip(
         lines[1:], ("best", "model"), (noted["best"]["accuracy"], noted["held_out"]["accuracy"]), strict=True
     ):
         assert line.split() == [f"{name}.safetensors", f"{accuracy:.4%}", f"{accuracy:.4%}"]
     with pytest.raises(FileNotFoundError, match="holds no weights of a run"):
-        evaluate_again(Evaluation(tmp_path))
+        evaluate_again(tmp_path)
 
 
 def test_evaluating_again_finds_data_that_have_moved(tmp_path):
     run = train(fashion(tmp_path, out=tmp_path / "run"))
     (tmp_path / "data").rename(tmp_path / "moved")
     with pytest.raises(FileNotFoundError):
-        evaluate_again(Evaluation(run.path, device="cpu"))
-    told = evaluate_again(Evaluation(run.path, data=f"fashion-mnist:{tmp_path / 'moved'}", device="cpu"))
+        evaluate_again(run.path, device="cpu")
+    told = evaluate_again(run.path, data=f"fashion-mnist:{tmp_path / 'moved'}", device="cpu")
     assert "model.safetensors" in told
 
 
@@ -261,7 +263,7 @@ def test_a_compiled_model_and_its_lower_precision_reach_the_learner(tmp_path, mo
             seen.update(options, precision=accelerator.mixed_precision)
             super().__init__(model, accelerator, **options | {"compiled": False})
 
-    monkeypatch.setattr(module, "Learner", Spy)
+    monkeypatch.setattr(loop, "Learner", Spy)
     prepare(replace(SHORT, precision="bf16", compile=True, clip=None, accumulate=2, average=0.5, out=tmp_path / "run"))
     expected = {"weight_decay": 0.05, "average": 0.5, "clip": None, "parts": 2, "compiled": True, "precision": "bf16"}
     assert seen == expected
@@ -353,16 +355,16 @@ def test_bad_settings_are_refused_before_anything_is_written(tmp_path, change, m
         (["--accumulate", "3"], "processes x accumulate, 1 x 3, at least twice, but is 128"),
         (["--batch", "8", "--accumulate", "8"], "processes x accumulate, 1 x 8, at least twice, but is 8"),
         (["imagenet100", "--workers", "0"], "imagenet100/train does not exist"),
-        (["--eval", "nowhere"], "error: nowhere holds no weights of a run"),
+        (["evaluate", "nowhere"], "error: nowhere holds no weights of a run"),
         (["imagenet"], "imagenet"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_without_a_traceback(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    place = [] if "--eval" in arguments else ["--out", "run", "--device", "cpu"]
+    place = [] if "evaluate" in arguments else ["--out", "run", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", ["bra.train", *arguments, *place])
     with pytest.raises(SystemExit) as stopped:
-        module.main()
+        command_line.main()
     told = capsys.readouterr()
     assert message in f"{stopped.value.code} {told.err}" and "Traceback" not in told.err
     assert stopped.value.code not in (0, None)
@@ -371,12 +373,12 @@ def test_the_command_line_says_what_is_wrong_without_a_traceback(arguments, mess
 
 def test_a_recipe_may_stand_first_and_be_changed(monkeypatch):
     asked = []
-    monkeypatch.setattr(module, "prepare", lambda config: asked.append(config) or sys.exit(0))
+    monkeypatch.setattr(command_line, "prepare", lambda config: asked.append(config) or sys.exit(0))
     monkeypatch.setattr(
         sys, "argv", ["bra.train", "imagenet100", "--augment.mixup", "0", "--epochs", "5", "--model", "small"]
     )
     with pytest.raises(SystemExit):
-        module.main()
+        command_line.main()
     config = asked[0]
     assert (config.batch, config.average, config.augment.cutmix) == (1024, 0.999, 1.0), "as the recipe has it"
     assert (config.augment.mixup, config.epochs, config.model) == (0, 5, "small"), "as it was asked for"

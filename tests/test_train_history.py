@@ -7,7 +7,7 @@ import bra
 from bra.data.recall import Recall, hit_rates
 from bra.look.statistics import entropy
 from bra.topk import Routes
-from bra.train.history import Diary, steps_to_note
+from bra.train.history import RoutingHistory, steps_to_note
 
 
 def routes_of(affinity):
@@ -28,15 +28,15 @@ def test_no_preference_is_all_the_bits_and_a_certain_one_none():
     assert entropy(routes_of(masked), 64) == pytest.approx(math.log2(3)), "regions of padding have no share"
 
 
-def test_a_diary_notes_what_the_model_routes_at_its_steps():
+def test_a_history_notes_what_the_model_routes_at_its_steps():
     boards = Recall().sample(20, seed=5)
-    model, diary = bra.biformer_nano(), Diary(boards, steps=(0, 2))
+    model, history = bra.biformer_nano(), RoutingHistory(boards, steps=(0, 2))
     for step in range(4):
-        diary(step, model)
-    assert [page["step"] for page in diary.pages] == [0, 2]
+        history(step, model)
+    assert [page["step"] for page in history.pages] == [0, 2]
     routes = model.eval().routes(boards.image)
     expected = hit_rates(routes, boards)
-    for page in diary.pages:
+    for page in history.pages:
         assert page["hit_rate"] == pytest.approx(expected["hit_rate"], abs=1e-4)
         assert page["reverse_hit_rate"] == pytest.approx(expected["reverse_hit_rate"], abs=1e-4)
         assert page["entropy"] == pytest.approx([entropy(r, 64) for r in routes], abs=1e-3)
@@ -44,14 +44,14 @@ def test_a_diary_notes_what_the_model_routes_at_its_steps():
         assert torch.allclose(torch.tensor(page["affinity"][1]), routes[1].affinity[0], atol=0.006)
 
 
-def test_a_diary_hands_each_page_on_as_it_is_written():
+def test_a_history_hands_each_page_on_as_it_is_written():
     kept = []
-    diary = Diary(
-        Recall().sample(3, seed=5), steps=(1, 3), keep=lambda page: kept.append((page["step"], len(diary.pages)))
+    history = RoutingHistory(
+        Recall().sample(3, seed=5), steps=(1, 3), keep=lambda page: kept.append((page["step"], len(history.pages)))
     )
     model = bra.biformer_nano()
     for step in range(5):
-        diary(step, model)
+        history(step, model)
     assert kept == [(1, 1), (3, 2)]
 
 

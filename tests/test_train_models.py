@@ -11,8 +11,9 @@ from bra.data import Arrays, RecallBoards
 from bra.data.recall import Recall
 from bra.files import tensors_to_bytes
 from bra.train.config import TrainConfig
-from bra.train.models import build_model, load_model, table_router
-from bra.train.runs import RunFolder
+from bra.train.models import build_model, load_model
+from bra.train.routers import ROUTERS
+from bra.train.writer import RunWriter
 
 BOARDS = RecallBoards(Recall())
 PIXELS = torch.zeros(2, 5, 32, 32, dtype=torch.uint8)
@@ -43,14 +44,14 @@ def test_every_router_runs_through_the_same_network(router):
 
 def test_random_tables_are_those_of_the_seed():
     def tables(seed):
-        make = table_router("random", seed)
+        make = ROUTERS["random"](seed)
         x = torch.zeros(1, 6, 3)
         return [make((2, 3), 2)(x, x).index for _ in range(3)]
 
     first, again, other = (torch.cat(tables(seed)) for seed in (5, 5, 7))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert not torch.equal(first[0], first[1]) and first.shape == (3, 6, 2)
-    assert table_router("topk", 0) is None
+    assert ROUTERS["topk"](0) is None
 
 
 def test_the_seed_decides_the_weights():
@@ -117,7 +118,7 @@ def test_what_does_not_fit_is_refused(change, message):
 def kept(tmp_path):
     """A run folder with the weights at the end and others that were better."""
     config = TrainConfig(router="local", k=3, without=("lce",), recall=Recall(cells=3, glyphs=2), workers=5)
-    run = RunFolder(tmp_path / "run", config.settings(), resume=False)
+    run = RunWriter(tmp_path / "run", config.settings(), resume=False)
     last, best = (build_model(replace(config, seed=seed), RecallBoards(config.recall)) for seed in (1, 2))
     run.weights.write_bytes(tensors_to_bytes(last.state_dict()))
     run.keep_best(7, 0.75, best)

@@ -9,7 +9,8 @@ import pytest
 from bra.data import DataSet, ImageSettings, RecallBoards
 from bra.data.recall import Recall
 from bra.train.augment import Augment
-from bra.train.recipes import RECIPES, TrainConfig, paper
+from bra.train.config import TrainConfig
+from bra.train.recipes import RECIPES, paper
 
 PHOTOGRAPHS = TrainConfig(data="folder:/photographs")
 

@@ -9,7 +9,7 @@ from bra.data.recall import Recall
 from bra.files import read_json
 from bra.train.evaluation import evaluate
 from bra.train.report import best_block, blindfold, draw_boards, draw_photo, finish, table
-from bra.train.runs import RunFolder
+from bra.train.writer import RunWriter
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_best_block_counts():
 
 def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
     settings = {"data": "recall", "router": "local", "seed": 0, "recall": {"glyphs": 5}}
-    run = RunFolder(tmp_path / "run", settings, resume=False)
+    run = RunWriter(tmp_path / "run", settings, resume=False)
     run.log(step=1, loss=2.0, accuracy=0.1, hit_rate=[0.0, 0.0])
     run.log(step=1, held_out={"accuracy": 0.125, "hit_rate": [0.25, 0.5]}, seconds=61.4)
     run.keep_best(1, 0.125, bra.biformer_nano())
@@ -61,7 +61,7 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
     ]
     assert lines[3] == "61 s of training on cpu"
     settings["router"] = "topk"
-    seeing = RunFolder(tmp_path / "topk", settings, resume=False)
+    seeing = RunWriter(tmp_path / "topk", settings, resume=False)
     for line in run.read_metrics():
         seeing.log(**line)
     model = bra.biformer_nano()
@@ -76,7 +76,7 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
 def photographs_run(folder, data, **last):
     """A finished run on photographs: the third evaluation is the last, the second was the best."""
     run, model = (
-        RunFolder(folder, {"data": "folder:/x", "router": "topk", "seed": 0}, resume=False),
+        RunWriter(folder, {"data": "folder:/x", "router": "topk", "seed": 0}, resume=False),
         bra.biformer_nano(),
     )
     for step, accuracy in ((0, 0.125), (5, 0.75), (7, 0.625)):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bra.biformer import BiFormer
 from bra.data.recall import Boards, hit_rates
+from bra.look.statistics import entropy
 from bra.topk import Routes
 
 

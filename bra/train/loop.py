@@ -87,7 +87,7 @@ def go_on(run: RunWriter, learner: Learner) -> int:
         return 0
     tensors, metadata = found
     learner.load(tensors, run.checkpoint)
-    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.count
+    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
     run.rewind(step)
     if before != now:
         run.log(step=step, note=f"goes on with {now} processes instead of {before}")
@@ -162,7 +162,7 @@ def examine(training: Training, step: int, seconds: float) -> None:
 def save(training: Training, step: int) -> None:
     """Write the checkpoint."""
     learner = training.learner
-    training.run.save_checkpoint(step, learner.tensors(), learner.shard.count)
+    training.run.save_checkpoint(step, learner.tensors(), learner.shard.of)
 
 
 def complete(training: Training, watch: Watch | None = None) -> RunFolder:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from bra import files
 from bra.files import read_json, read_tensors, tensors_to_bytes, write_atomically
-from bra.train import runs
-from bra.train.runs import RunFolder, scalars
+from bra.train.writer import RunWriter, scalars
 
 
 def contents(folder):
@@ -25,7 +25,7 @@ def tensors():
 
 def begun(tmp_path, steps=4):
     """A run whose metrics tell of so many steps, and of an evaluation after the third."""
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     for step in range(1, steps + 1):
         run.log(step=step, loss=0.5)
         if step == 3:
@@ -46,7 +46,7 @@ def board_scalars(folder):
 
 
 def test_a_checkpoint_brings_back_tensors_and_metadata_exactly(tmp_path):
-    run, given = RunFolder(tmp_path / "run", {}, resume=False), tensors()
+    run, given = RunWriter(tmp_path / "run", {}, resume=False), tensors()
     run.save_checkpoint(3, given, processes=2)
     found, metadata = run.load_checkpoint()
     assert metadata == {"step": "3", "processes": "2"}
@@ -95,7 +95,7 @@ def test_rewinding_drops_the_pages_of_the_diary_too(tmp_path):
 
 
 def test_a_lost_checkpoint_is_not_taken_for_a_run_that_has_not_begun(tmp_path):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     assert run.load_checkpoint() is None
     run.log(step=1)
     with pytest.raises(ValueError, match=r"checkpoint\.safetensors is missing: put it back"):
@@ -104,7 +104,7 @@ def test_a_lost_checkpoint_is_not_taken_for_a_run_that_has_not_begun(tmp_path):
 
 
 def test_damaged_files_are_named(tmp_path):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     run.metrics.write_text('{"step": 1}\noops\n{"step": 3}\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl has a line that is not JSON"):
         run.read_metrics()
@@ -122,19 +122,19 @@ def test_damaged_files_are_named(tmp_path):
     for content, message in (("{", "is not JSON"), ("[]", "must hold a JSON object")):
         (run.path / "config.json").write_text(content)
         with pytest.raises(ValueError, match=rf"config\.json {message}"):
-            RunFolder(run.path, {}, resume=True)
+            RunWriter(run.path, {}, resume=True)
     with pytest.raises(FileNotFoundError, match=r"nothing\.json"):
         read_json(run.path / "nothing.json")
 
 
 def test_what_a_crash_left_half_written_does_not_block_a_new_run(tmp_path):
     (tmp_path / "config.json.part").write_text("{")
-    RunFolder(tmp_path, {}, resume=False)
+    RunWriter(tmp_path, {}, resume=False)
     assert (tmp_path / "config.json").exists() and not (tmp_path / "config.json.part").exists()
 
 
 def test_the_best_weights_are_kept_and_the_first_of_equals(tmp_path):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     models = [nn.Linear(2, 3) for _ in range(4)]
     kept = []
     for step, (accuracy, model) in enumerate(zip([1 / 3, 0.25, 1 / 3, 0.5], models, strict=True)):
@@ -144,12 +144,12 @@ def test_the_best_weights_are_kept_and_the_first_of_equals(tmp_path):
         assert run.read_best() == {"step": kept[-1], "accuracy": [1 / 3, 0.25, 1 / 3, 0.5][kept[-1]]}
         assert weights.keys() == {"weight", "bias"} and metadata.keys() == {"step", "accuracy"}
     assert kept == [0, 0, 0, 3]
-    RunFolder(run.path, {}, resume=True).keep_best(9, 0.4, models[0])
+    RunWriter(run.path, {}, resume=True).keep_best(9, 0.4, models[0])
     assert run.read_best() == {"step": 3, "accuracy": 0.5}, "a run that goes on knows what it had"
 
 
 def test_finishing_leaves_weights_and_summary(tmp_path):
-    run, model = RunFolder(tmp_path / "run", {}, resume=False), nn.Linear(2, 3)
+    run, model = RunWriter(tmp_path / "run", {}, resume=False), nn.Linear(2, 3)
     run.finish(model, {"held_out": {"accuracy": 0.25}})
     assert torch.equal(read_tensors(run.weights)[0]["weight"], model.weight)
     assert read_json(run.summary) == {"held_out": {"accuracy": 0.25}}
@@ -159,7 +159,7 @@ def test_only_the_writer_writes(tmp_path):
     run = begun(tmp_path)
     run.save_checkpoint(3, tensors(), processes=2)
     before = contents(tmp_path)
-    reader = RunFolder(run.path, {"other": 1}, resume=False, writer=False)
+    reader = RunWriter(run.path, {"other": 1}, resume=False, writer=False)
     for step in (0, 5):
         reader.open_tensorboard(step)
         reader.log(step=step, loss=0.5)
@@ -173,7 +173,7 @@ def test_only_the_writer_writes(tmp_path):
         "processes": "2",
     }
     assert contents(tmp_path) == before
-    RunFolder(tmp_path / "nowhere", {}, resume=False, writer=False).log(step=1)
+    RunWriter(tmp_path / "nowhere", {}, resume=False, writer=False).log(step=1)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -191,7 +191,7 @@ def test_the_numbers_of_a_line_have_names():
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     run.log(step=0, loss=9.0)  # before it was opened
     run.open_tensorboard(0)
     run.log(step=0, held_out={"accuracy": 0.125, "hit_rate": [0.5, 0.25]}, seconds=3.0)
@@ -214,7 +214,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 
 def test_tensorboards_file_is_complete_at_a_checkpoint_and_at_the_end(tmp_path):
     """TensorBoard's writer is a thread that dies with the process, and what it holds would be lost."""
-    run, calls = RunFolder(tmp_path / "run", {}, resume=False), []
+    run, calls = RunWriter(tmp_path / "run", {}, resume=False), []
     run.board = SimpleNamespace(
         add_scalar=lambda *call: calls.append(call),
         flush=lambda: calls.append("flush"),
@@ -227,13 +227,13 @@ def test_tensorboards_file_is_complete_at_a_checkpoint_and_at_the_end(tmp_path):
 
 
 def test_tensorboard_forgets_just_the_steps_that_are_taken_again(tmp_path):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     run.open_tensorboard(0)
     for step in (1, 2, 3, 4, 5):
         run.log(step=step, loss=float(step))
     run.save_checkpoint(3, tensors())
     run.board.close()
-    again = RunFolder(run.path, {}, resume=True)
+    again = RunWriter(run.path, {}, resume=True)
     again.rewind(3)
     again.open_tensorboard(3)
     again.log(step=4, loss=40.0)
@@ -243,7 +243,7 @@ def test_tensorboard_forgets_just_the_steps_that_are_taken_again(tmp_path):
 
 
 def test_without_tensorboard_the_message_says_how_to_get_it(tmp_path, monkeypatch):
-    run = RunFolder(tmp_path / "run", {}, resume=False)
+    run = RunWriter(tmp_path / "run", {}, resume=False)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"tensorboard must be installed: pip install \"bra\[tensorboard\]\""):
         run.open_tensorboard(0)
@@ -256,7 +256,7 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     def disk_full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "fsync", disk_full)
+    monkeypatch.setattr(files.os, "fsync", disk_full)
     with pytest.raises(OSError, match=r"No space left on device: .*file"):
         write_atomically(path, "new" * 1000)
     assert contents(tmp_path) == {"file": b"old"}
@@ -268,8 +268,8 @@ def test_when_the_system_has_no_room_the_file_is_named_and_the_old_one_intact(tm
     script = """
 import resource, sys, torch
 from pathlib import Path
-from bra.train.runs import RunFolder
-run = RunFolder(Path(sys.argv[1]), {}, resume=False)
+from bra.train.writer import RunWriter
+run = RunWriter(Path(sys.argv[1]), {}, resume=False)
 run.save_checkpoint(3, {"a": torch.full((11,), 7.0)}, processes=1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5003, 5003))
 try:
@@ -290,7 +290,7 @@ except OSError as error:
     number, file, step = logging.split()
     assert (int(number), file) == (errno.EFBIG, str(path / "metrics.jsonl"))
     assert sorted(contents(path)) == ["checkpoint.safetensors", "config.json", "metrics.jsonl"], "and no .part"
-    run = RunFolder(path, {}, resume=True)
+    run = RunWriter(path, {}, resume=True)
     found, metadata = run.load_checkpoint()
     assert metadata["step"] == "3" and found["a"].tolist() == [7.0] * 11
     assert [line["step"] for line in run.read_metrics()] == list(range(int(step))), "whole lines only"
@@ -298,37 +298,37 @@ except OSError as error:
 
 def test_a_run_is_never_overwritten(tmp_path):
     path = tmp_path / "run"
-    RunFolder(path, {"k": 4, "grid": (2, 3)}, resume=False).log(step=1)
+    RunWriter(path, {"k": 4, "grid": (2, 3)}, resume=False).log(step=1)
     before = contents(path)
     with pytest.raises(FileExistsError, match=r"run holds this run already: --resume goes on with it"):
-        RunFolder(path, {"k": 4, "grid": (2, 3)}, resume=False)
+        RunWriter(path, {"k": 4, "grid": (2, 3)}, resume=False)
     for resume in (True, False):
         with pytest.raises(FileExistsError, match=r"run holds a run with other settings \(k 4, not 2\): give --out"):
-            RunFolder(path, {"k": 2, "grid": (2, 3)}, resume)
+            RunWriter(path, {"k": 2, "grid": (2, 3)}, resume)
     with pytest.raises(FileExistsError, match="of another version"):
-        RunFolder(path, {"k": 4}, resume=True)
-    RunFolder(path, {"k": 4, "grid": (2, 3)}, resume=True)
+        RunWriter(path, {"k": 4}, resume=True)
+    RunWriter(path, {"k": 4, "grid": (2, 3)}, resume=True)
     assert contents(path) == before
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match="is not empty and not a run"):
-        RunFolder(tmp_path, {}, resume=True)
+        RunWriter(tmp_path, {}, resume=True)
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
 def test_a_run_goes_on_with_data_that_have_moved_but_not_with_other_classes(tmp_path):
     path = tmp_path / "run"
-    RunFolder(path, {"data": "folder:/a", "corrupt": "fatal", "k": 4}, resume=False).describe_data(["cat", "dog"], 7, 3)
-    moved = RunFolder(path, {"data": "folder:/b", "corrupt": "skip", "k": 4}, resume=True)
+    RunWriter(path, {"data": "folder:/a", "corrupt": "fatal", "k": 4}, resume=False).describe_data(["cat", "dog"], 7, 3)
+    moved = RunWriter(path, {"data": "folder:/b", "corrupt": "skip", "k": 4}, resume=True)
     before = contents(path)
     for classes, message in (
         (["dog", "cat"], "cat, not dog; dog, not cat"),
         (["cat", "dog", "owl"], "2 classes, not 3"),
     ):
         with pytest.raises(ValueError, match=rf"data must have the classes of .*data\.json: {message}"):
-            moved.describe_data(classes, 7, 3)
+            moved.check(classes)
     assert contents(path) == before, "what is refused is not noted"
     moved.describe_data(["cat", "dog"], 7, 3)
     assert json.loads((path / "config.json").read_text()) == {"data": "folder:/b", "corrupt": "skip", "k": 4}
@@ -337,4 +337,4 @@ def test_a_run_goes_on_with_data_that_have_moved_but_not_with_other_classes(tmp_
         "images": {"training": 7, "held_out": 3},
     }
     with pytest.raises(FileExistsError, match="data 'folder:/b', not 'hf:b'"):
-        RunFolder(path, {"data": "hf:b", "corrupt": "skip", "k": 4}, resume=True)
+        RunWriter(path, {"data": "hf:b", "corrupt": "skip", "k": 4}, resume=True)
