@@ -172,7 +172,7 @@ def test_a_learner_that_is_put_back_goes_on_as_the_other_does(precision):
         made.step(batch, as_it_is, rate=1e-2)
     kept = {name: value.clone() for name, value in made.tensors().items()}
     other = learner(bra.biformer_nano(), precision, average=0.9)
-    other.load(kept, Path("kept"))
+    other.load(kept, Path("kept"), 2)
     for batch in boards[2:]:
         assert made.step(batch, as_it_is, rate=1e-2) == other.step(batch, as_it_is, rate=1e-2)
     assert same_weights(made.model, other.model) and same_weights(made.average, other.average)
@@ -214,7 +214,7 @@ def test_an_overflow_of_half_precision_lowers_the_loss_scale_and_changes_no_weig
     assert not same_weights(model, before)
     kept = {name: value.clone() for name, value in made.tensors().items()}
     accelerator.scaler.update(2.0)
-    made.load(kept, Path("kept"))
+    made.load(kept, Path("kept"), 2)
     assert accelerator.scaler.get_scale() == 8.0 and accelerator.scaler._growth_tracker == 1
 
 

@@ -143,14 +143,19 @@ class Learner:
             tensors |= {f"scaler.{name}": torch.tensor(float(value)) for name, value in scaler.items()}
         return tensors
 
-    def load(self, tensors: dict[str, Tensor], source: Path) -> None:
-        """Put back what `tensors` took, read from the file `source`. Raises ValueError if it does not fit."""
+    def load(self, tensors: dict[str, Tensor], source: Path, steps: int) -> None:
+        """Put back what `tensors` took after some steps, read from the file `source`.
+
+        Raises ValueError, and has then changed nothing, if the optimiser's part is missing or any part does not fit.
+        """
         parts: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             kind, _, name = key.partition(".")
             parts.setdefault(kind, {})[name] = value
         groups = self.optimizer.state_dict()["param_groups"]
         state = read_moments(parts.get("optimizer", {}), self.optimizer.param_groups, source)
+        if steps and not state:
+            raise ValueError(f"{source} does not fit the model: it holds {steps} steps, but no part of the optimiser")
         load_weights(self.model, parts.get("model", {}), source)
         if self.average:
             load_weights(self.average, parts.get("average", {}), source)

@@ -86,8 +86,8 @@ def go_on(run: RunWriter, learner: Learner) -> int:
     if found is None:
         return 0
     tensors, metadata = found
-    learner.load(tensors, run.checkpoint)
     step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.of
+    learner.load(tensors, run.checkpoint, step)
     run.rewind(step)
     if before != now:
         run.log(step=step, note=f"goes on with {now} processes instead of {before}")
