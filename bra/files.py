@@ -49,13 +49,18 @@ def add_line(path: Path, values: dict) -> None:
 def read_lines(path: Path) -> list[dict]:
     """All lines of such a file, none if it is missing; a last line that a crash cut short is left out.
 
-    Raises ValueError for any other line that is not JSON.
+    Raises ValueError for any other line that is not a JSON object.
     """
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise ValueError(f"{path} has a line that is not JSON: {error}") from error
+    found = []
+    for number, line in enumerate(path.read_text().split("\n")[:-1] if path.exists() else [], 1):
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}, is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} must hold a JSON object on every line, but line {number} is {value!r:.80}")
+        found.append(value)
+    return found
 
 
 def read_json(path: Path) -> dict:

@@ -66,15 +66,15 @@ def edited(run, name, change):
 
 
 CASES = [
-    ("interrupted", "metrics", lambda text: text + "5\n", r"metrics\.jsonl must hold an object with a step"),
+    ("interrupted", "metrics", lambda text: text + "5\n", r"metrics\.jsonl must hold a JSON object"),
     (
         "interrupted",
         "metrics",
         lambda text: text + '{"loss": 1.5}\n',
-        r"on every line, but line \d+ is \{'loss'",
+        r"a step on every line, but line \d+ is",
     ),
     ("interrupted", "metrics", lambda text: text + '{"step": "3"}\n', r"a step on every line, but line \d+"),
-    ("interrupted", "routing", lambda text: text + "[]\n", r"routing\.jsonl must hold an object with a step"),
+    ("interrupted", "routing", lambda text: text + "[]\n", r"routing\.jsonl must hold a JSON object"),
     (
         "interrupted",
         "data",

@@ -106,7 +106,7 @@ def test_a_lost_checkpoint_is_not_taken_for_a_run_that_has_not_begun(tmp_path):
 def test_damaged_files_are_named(tmp_path):
     run = RunWriter(tmp_path / "run", {}, resume=False)
     run.metrics.write_text('{"step": 1}\noops\n{"step": 3}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl has a line that is not JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is not JSON"):
         run.read_metrics()
     for file, read, kind in (
         (run.checkpoint, run.load_checkpoint, "a checkpoint"),

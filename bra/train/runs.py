@@ -80,11 +80,11 @@ class RunFolder:
             self.read_summary()
 
     def read_metrics(self) -> list[dict]:
-        """All lines of metrics.jsonl. Raises ValueError for a line that is no object with a step."""
+        """All lines of metrics.jsonl. Raises ValueError for a line without one."""
         return read_steps(self.metrics)
 
     def read_routing(self) -> list[dict]:
-        """The history of the routing. Raises ValueError for a line that is no object with a step."""
+        """The history of the routing. Raises ValueError for a line without one."""
         return read_steps(self.routing)
 
     def read_summary(self) -> dict:
@@ -121,9 +121,9 @@ class RunFolder:
 
 
 def read_steps(path: Path) -> list[dict]:
-    """The lines of a file, each an object that says its step. Raises ValueError for any that is not."""
+    """The lines of a file, each of which says its step. Raises ValueError for any that does not."""
     lines = read_lines(path)
     for n, line in enumerate(lines, 1):
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            raise ValueError(f"{path} must hold an object with a step on every line, but line {n} is {line!r:.80}")
+        if not isinstance(line.get("step"), int):
+            raise ValueError(f"{path} must hold a step on every line, but line {n} is {line!r:.80}")
     return lines
