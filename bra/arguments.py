@@ -44,4 +44,5 @@ def errors_in_one_line(*kinds: type[Exception], stopped: str = "stopped") -> Ite
         print(str(interrupt) or stopped, file=sys.stderr)
         sys.exit(130)
     except kinds as error:
-        sys.exit(f"error: {str(error).splitlines()[-1]}")  # from a worker process, the message comes below a traceback
+        lines = str(error).splitlines() or [type(error).__name__]
+        sys.exit(f"error: {lines[-1]}")  # from a worker process, the message comes below a traceback

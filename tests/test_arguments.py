@@ -27,3 +27,25 @@ def test_what_is_allowed_passes():
 def test_what_is_not_is_named_with_its_value(complain, message):
     with pytest.raises(ValueError, match=message):
         complain()
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "told"),
+    [
+        (ValueError("k must be 3"), "error: k must be 3", ""),
+        (OSError("Caught in a worker.\nTraceback\nOSError: no disk"), "error: OSError: no disk", ""),
+        (ValueError(), "error: ValueError", ""),
+        (KeyboardInterrupt(), 130, "stopped; go on\n"),
+        (KeyboardInterrupt("stopped after step 5"), 130, "stopped after step 5\n"),
+    ],
+)
+def test_on_a_command_line_an_error_that_the_user_can_mend_is_one_line(raised, code, told, capsys):
+    with pytest.raises(SystemExit) as stopped, errors_in_one_line(ValueError, OSError, stopped="stopped; go on"):
+        raise raised
+    assert stopped.value.code == code
+    assert capsys.readouterr().err == told
+
+
+def test_an_error_of_ours_shows_where_it_is_from():
+    with pytest.raises(KeyError), errors_in_one_line(ValueError, OSError):
+        raise KeyError("k")

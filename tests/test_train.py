@@ -24,6 +24,7 @@ from bra.train.evaluation import evaluate
 from bra.train.learner import Learner
 from bra.train.loop import complete, keep_history, prepare, train
 from bra.train.models import load_model
+from bra.train.parallel import memory_told
 from bra.train.report import evaluate_again, table
 
 ROOT = Path(__file__).parent.parent
@@ -325,6 +326,36 @@ def test_a_nan_loss_stops_the_run_says_where_and_keeps_the_checkpoint(tmp_path, 
         train(replace(SHORT, out=tmp_path / "run"))
     tensors, metadata = read_tensors(tmp_path / "run" / "checkpoint.safetensors")
     assert metadata["step"] == "3" and all(torch.isfinite(value).all() for value in tensors.values())
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_too_little_memory_is_told_and_leaves_no_run_that_has_not_begun(steps, tmp_path, monkeypatch, capsys):
+    sample, calls = Recall.sample, itertools.count()
+
+    def greedy(self, count, seed):
+        if count == SHORT.batch and next(calls) == steps:
+            torch.empty(2**60)
+        return sample(self, count, seed)
+
+    monkeypatch.setattr(Recall, "sample", greedy)
+    place = ["--out", str(tmp_path / "run"), "--device", "cpu", "--steps", "6", "--batch", "8", "--evaluate-every", "3"]
+    monkeypatch.setattr(sys, "argv", ["bra.train", *place])
+    with pytest.raises(SystemExit) as stopped:
+        command_line.main()
+    assert re.match("error: there is too little memory: take a smaller --batch .*allocate", stopped.value.code)
+    assert "\n" not in stopped.value.code
+    if steps:
+        assert read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == "3"
+    else:
+        assert not (tmp_path / "run").exists()
+
+
+def test_other_errors_are_no_matter_of_memory():
+    with pytest.raises(RuntimeError, match="size mismatch") as found, memory_told():
+        raise RuntimeError("size mismatch")
+    assert not isinstance(found.value, MemoryError)
+    with pytest.raises(MemoryError, match="too little memory"), memory_told():
+        raise MemoryError
 
 
 @pytest.mark.parametrize(

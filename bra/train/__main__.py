@@ -9,6 +9,7 @@ from bra.arguments import errors_in_one_line
 from bra.data import DamagedImage
 from bra.train.config import TrainConfig
 from bra.train.loop import complete, prepare
+from bra.train.parallel import memory_told
 from bra.train.recipes import RECIPES
 from bra.train.report import evaluate_again, table
 
@@ -42,12 +43,14 @@ def asked_for(words: list[str]) -> TrainConfig:
 def main() -> None:
     """The command line."""
     words = sys.argv[1:]
-    with errors_in_one_line(ValueError, OSError):
+    with errors_in_one_line(ValueError, OSError, MemoryError), memory_told():
         if words[:1] == ["evaluate"]:
             print(tyro.cli(evaluate_run, prog=f"{NAME} evaluate", args=words[1:]))
             return
         training = prepare(asked_for(words))
-    with errors_in_one_line(FloatingPointError, DamagedImage, OSError):  # a ValueError is now a mistake of ours
+    with errors_in_one_line(
+        FloatingPointError, DamagedImage, OSError, MemoryError
+    ):  # a ValueError is now a mistake of ours
         run = complete(training)
     if training.run.writer:
         print(table(run))

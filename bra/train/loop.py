@@ -19,7 +19,7 @@ from bra.train.evaluation import evaluate
 from bra.train.history import RoutingHistory, steps_to_note
 from bra.train.learner import Learner, learning_rate
 from bra.train.models import build_model
-from bra.train.parallel import open_accelerator, stop_request
+from bra.train.parallel import memory_told, open_accelerator, stop_request
 from bra.train.report import best_block, finish
 from bra.train.runs import RunFolder
 from bra.train.writer import RunWriter, require_tensorboard
@@ -171,7 +171,12 @@ def complete(training: Training, watch: Watch | None = None) -> RunFolder:
     watch: as for `fit`; None: a history of the routing that the run keeps, if its data are boards.
     """
     if not training.run.ended:
-        fit(training, watch or keep_history(training))
+        try:
+            with memory_told():
+                fit(training, watch or keep_history(training))
+        except MemoryError:
+            training.run.discard()
+            raise
         if training.run.writer:
             finish(training.run, training.learner.evaluated, training.data)
         training.learner.accelerator.wait_for_everyone()

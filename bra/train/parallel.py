@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils.memory import should_reduce_batch_size
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,6 +54,21 @@ def open_accelerator(device: str, precision: str) -> Accelerator:
         )
     AcceleratorState._reset_state(reset_partial_state=True)  # or a second run in a notebook could not differ
     return Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Raise MemoryError with advice where a computation asks for more memory than there is, on a GPU too."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
+            raise
+        told = str(error).partition("\n")[0] or "MemoryError"
+        raise MemoryError(
+            "there is too little memory: take a smaller --batch or more --accumulate, for photographs a smaller "
+            f"--image-size, for recall fewer --recall.cells ({told})"
+        ) from error
 
 
 class SumOverProcesses(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """The folder of a run that trains: what is written there, and when it is refused."""
 
+import contextlib
 import json
 import math
 import os
@@ -94,6 +95,17 @@ class RunWriter(RunFolder):
             if path.exists():
                 kept = [line for line in read_steps(path) if line["step"] <= step]
                 write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def discard(self) -> None:
+        """Take away what the run has written, if it has taken no step: it could not, and bars the way to another."""
+        if self.writer and not any("loss" in line for line in self.read_metrics()):
+            for path in {path for path in vars(self).values() if isinstance(path, Path)} - {
+                self.path,
+                self.tensorboard,
+            }:
+                path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's files stay, and TensorBoard's
+                self.path.rmdir()
 
     def keep_best(self, step: int, accuracy: float, model: nn.Module) -> None:
         """Keep the weights if no better ones have been kept."""
