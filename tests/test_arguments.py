@@ -40,12 +40,15 @@ def test_what_is_not_is_named_with_its_value(complain, message):
     ],
 )
 def test_on_a_command_line_an_error_that_the_user_can_mend_is_one_line(raised, code, told, capsys):
-    with pytest.raises(SystemExit) as stopped, errors_in_one_line(ValueError, OSError, stopped="stopped; go on"):
+    with (
+        pytest.raises(SystemExit) as stopped,
+        arguments.errors_in_one_line(ValueError, OSError, stopped="stopped; go on"),
+    ):
         raise raised
     assert stopped.value.code == code
     assert capsys.readouterr().err == told
 
 
 def test_an_error_of_ours_shows_where_it_is_from():
-    with pytest.raises(KeyError), errors_in_one_line(ValueError, OSError):
+    with pytest.raises(KeyError), arguments.errors_in_one_line(ValueError, OSError):
         raise KeyError("k")
