@@ -12,7 +12,13 @@ from bra.train.augment import Augment
 from bra.train.parallel import PRECISIONS
 from bra.train.routers import ROUTERS
 
-PLACE = ("device", "workers", "tensorboard", "out", "resume")  # where a run happens, not what it is
+PLACE = (
+    "device",
+    "workers",
+    "tensorboard",
+    "out",
+    "resume",
+)  # settings of where a run happens: not kept with what it is
 
 
 @dataclass(frozen=True)

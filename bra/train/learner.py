@@ -113,7 +113,9 @@ class Learner:
 
     def descend(self, batch, images: Tensor, targets: Tensor, share: float) -> dict[str, Tensor]:
         """The gradient of one part of a step, and what is measured on it, times its share of the step."""
-        known = isinstance(batch, Boards)  # elsewhere no right region is known, and hooks would cost a compiler time
+        known = isinstance(
+            batch, Boards
+        )  # on other data no route is known to be right, and recording slows torch.compile
         with record_routes(self.model) if known else nullcontext([]) as routes, self.accelerator.autocast():
             logits = self.forward(images.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), targets)

@@ -70,7 +70,7 @@ def prepare(config: TrainConfig) -> Training:
         first = config.steps if run.ended else go_on(run, learner)
     run.describe_data(data.classes, data.count, data.held_out_count)
     seen = [name for line in run.read_metrics() for name in line.get("damaged", [])]
-    data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # what an earlier life of the run has met
+    data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # those that the run met before it was interrupted
     if config.tensorboard and not run.ended:
         run.open_tensorboard(first)
     return Training(config, data, learner, run, first)
@@ -115,7 +115,7 @@ def fit(training: Training, watch: Watch = look_away) -> None:
     saved = training.first
     with stop_request() as stop, progress_bar(training) as bar:
         if training.first == 0 and not run.read_metrics():
-            save(training, 0)  # first: metrics without a checkpoint are refused later, as a run that lost it
+            save(training, 0)  # before any metrics: metrics without a checkpoint mean that it was lost
             examine(training, 0, 0.0)
             watch(0, learner.model)
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
@@ -155,7 +155,9 @@ def examine(training: Training, step: int, seconds: float) -> None:
     learner, run = training.learner, training.run
     held_out = evaluate(learner.evaluated, training.data, accelerator=learner.accelerator)
     damaged = sorted(set(gather_object(training.data.damaged)))
-    run.keep_best(step, held_out["accuracy"], learner.evaluated)  # first: what is in the log is not done again
+    run.keep_best(
+        step, held_out["accuracy"], learner.evaluated
+    )  # before the log: an evaluation in the log is not repeated after a crash
     run.log(step=step, held_out=held_out, seconds=seconds, **({"damaged": damaged} if damaged else {}))
 
 

@@ -52,7 +52,8 @@ def open_accelerator(device: str, precision: str) -> Accelerator:
         raise ValueError(
             f"precision must be fp32 or fp16 on {torch.cuda.get_device_name()}, which lacks bf16, but is 'bf16'"
         )
-    AcceleratorState._reset_state(reset_partial_state=True)  # or a second run in a notebook could not differ
+    # Accelerate keeps device and precision for the whole process: a second run in a notebook would get the first one's
+    AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=kind == "cpu", mixed_precision=PRECISIONS[precision])
 
 

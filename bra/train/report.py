@@ -36,7 +36,7 @@ def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
         draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.boards)
     else:
         draw_photo(model, data).save(run.routes)
-    run.finish(model, summary | {"environment": environment()})  # first: should the explorer fail, nothing is lost
+    run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, they are safe
     portrait = of_held_out(model, data, str(run.path), last["held_out"], run.read_routing(), last["step"])
     write_atomically(run.explorer, portrait.html())
 
