@@ -290,8 +290,8 @@ def test_classes_may_have_readable_names(image_folder):
 
 LEFT_OPEN = """
 import os, pathlib, signal, sys
-from bra.data import ImageFolder, ImageSettings, files
-files.GRACE = 1
+from bra.data import ImageFolder, ImageSettings, decoding
+decoding.GRACE = 1
 signal.signal(signal.SIGTERM, lambda number, frame: print("the parent's handler, in", os.getpid()))
 batches = ImageFolder(pathlib.Path(sys.argv[1]), ImageSettings(size=8, workers=2)).training(2, 0, 0)
 next(batches)
