@@ -75,7 +75,7 @@ def test_import_bra_loads_nothing_but_torch_einops_and_jaxtyping():
 
 
 def test_oracles_are_independent():
-    assert imported(ROOT / "tests" / "oracles.py") == set()
+    assert imported(ROOT / "tests" / "support" / "oracles.py") == set()
 
 
 def test_every_module_has_its_tests_and_no_tests_are_orphans():
