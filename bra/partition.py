@@ -4,10 +4,12 @@ A map (b h w c) and a grid (rows, columns) give r = rows * columns regions of t 
 row by row over the map, tokens row by row within their region (paper, section 3.2, "region partition").
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from bra.arguments import require_axes, require_grid
@@ -59,3 +61,67 @@ def pad_to_grid(
         x = F.pad(x, (0, 0, 0, beside, 0, below))
         valid = F.pad(valid, (0, beside, 0, below))
     return x, valid
+
+
+def middle_region(grid: Grid) -> int:
+    """The region in the middle of the grid."""
+    return grid[0] // 2 * grid[1] + grid[1] // 2
+
+
+@dataclass(frozen=True, eq=False)
+class RegionGrid:
+    """Which tokens each region of a map covers: grid (rows, columns) of regions on a map of size (h, w) tokens.
+
+    A map that the grid does not divide is padded below and beside it, as `pad_to_grid` does: its last regions may reach
+    beyond the map, or lie outside it altogether. Tokens of the map are counted row by row.
+    Raises ValueError unless there is at least one region and one token.
+    """
+
+    grid: Grid
+    size: tuple[int, int]
+
+    def __post_init__(self):
+        require_grid(self.grid)
+        if min(self.size) < 1:
+            raise ValueError(f"size must be (h, w) of at least one token each, but is {tuple(self.size)}")
+
+    @property
+    def count(self) -> int:
+        """R: how many regions there are."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Tokens down and across a region, of the padded map."""
+        return -(-self.size[0] // self.grid[0]), -(-self.size[1] // self.grid[1])
+
+    def box(self, region: int) -> tuple[int, int, int, int]:
+        """Row and column of the region's first token, and how many tokens it has down and across, without padding."""
+        low = [min(p * c, n) for p, c, n in zip(divmod(region, self.grid[1]), self.cell, self.size, strict=True)]
+        height, width = (min(c, n - at) for at, c, n in zip(low, self.cell, self.size, strict=True))
+        return (*low, height, width)
+
+    def is_real(self, region: int) -> bool:
+        """Whether it holds a token of the map, and not only padding."""
+        return min(self.box(region)[2:]) > 0
+
+    def middle(self, region: int) -> int | None:
+        """The token in the middle of a region; None if it is all padding."""
+        row, column, height, width = self.box(region)
+        return (row + height // 2) * self.size[1] + column + width // 2 if self.is_real(region) else None
+
+    def locate(self, row: int, column: int) -> tuple[int, int]:
+        """Region and place in it of the token at (row, column) of the map. Raises ValueError if there is none."""
+        if not (0 <= row < self.size[0] and 0 <= column < self.size[1]):
+            raise ValueError(f"token must be on the map of {self.size[0]} x {self.size[1]}, but is ({row}, {column})")
+        (down, y), (right, x) = divmod(row, self.cell[0]), divmod(column, self.cell[1])
+        return down * self.grid[1] + right, y * self.cell[1] + x
+
+    def region_at(self, row: int, column: int) -> int:
+        """The region of the token at (row, column) of the map."""
+        return self.locate(row, column)[0]
+
+    def owners(self) -> Int[Tensor, "h w"]:
+        """The region of every token of the map."""
+        row, column = (torch.arange(n) // c for n, c in zip(self.size, self.cell, strict=True))
+        return row[:, None] * self.grid[1] + column

@@ -21,7 +21,8 @@ from skimage import data
 
 from bra.biformer import TINY, BiFormer
 from bra.data import Images
-from bra.explorer.portrait import of_pixels, open_photograph
+from bra.explorer.page import portrait_page
+from bra.explorer.sitters import of_pixels, open_photograph
 
 TIMES = 100
 CLOCK = """kind => { // from the event to when the frame that it caused has been drawn
@@ -77,7 +78,7 @@ def main() -> None:
                 BiFormer(replace(TINY, grid=grid)), open_photograph(photograph, size, 1.0), Images, f"{size} pixels"
             )
             file = Path(folder) / f"{size}.html"
-            file.write_text(portrait.html())
+            file.write_text(portrait_page(portrait))
             found[f"{size} pixels, {grid[0]} x {grid[1]} regions"] = frames(file)
     json.dump(
         {"milliseconds": found, "python": sys.version.split()[0], "date": time.strftime("%F")}, sys.stdout, indent=1

@@ -143,7 +143,7 @@ def test_affinities_of_padding_do_not_break_it():
     assert [text.split(": ")[1] for text in texts(bars) if "-inf" in text] == ["-inf"] * 2
     assert matrix.get_images()[0].get_array().mask.sum() == 12
     assert draw.readers(image, view, 0).figure.axes[0].get_title() == "4 regions that read region 0"
-    nothing = View("mine", GRID, SIZE, INDEX, torch.full((6, 6), -math.inf))
+    nothing = View(GRID, SIZE, "mine", INDEX, torch.full((6, 6), -math.inf))
     assert picture.png() and draw.routing(torch.randn(3, *PIXELS), nothing, 1).png()
 
 
@@ -151,7 +151,7 @@ def test_of_many_regions_those_read_and_the_best_are_shown():
     index = torch.arange(49).roll(1)[:, None].repeat(1, 2)
     index[:, 1] = 40
     affinity = -torch.arange(49.0).repeat(49, 1)  # 0 is best, so 40 would not be among 32
-    view = View("mine", (7, 7), (14, 14), index, affinity)
+    view = View((7, 7), (14, 14), "mine", index, affinity)
     bars = draw.routing(torch.zeros(3, 56, 56), view, 1).figure.axes[1]
     assert [label.get_text() for label in bars.get_xticklabels()] == [str(i) for i in [*range(31), 40]]
     assert bars.get_title().endswith("best first, 32 of 49")
@@ -339,8 +339,8 @@ def test_a_region_that_is_not_there_is_refused(image, query):
 
 def test_frames_are_thinner_on_small_regions(image):
     index = torch.arange(256)[:, None]
-    many = View("mine", (16, 16), (32, 32), index, torch.zeros(256, 256))
-    few = draw.routing(torch.zeros(3, 64, 64), View("mine", (2, 2), (4, 4), index[:4], torch.zeros(4, 4)), 1)
+    many = View((16, 16), (32, 32), "mine", index, torch.zeros(256, 256))
+    few = draw.routing(torch.zeros(3, 64, 64), View((2, 2), (4, 4), "mine", index[:4], torch.zeros(4, 4)), 1)
     thin, thick = (
         picture.figure.axes[0].patches[0] for picture in (draw.routing(torch.zeros(3, 64, 64), many, 1), few)
     )
@@ -357,7 +357,7 @@ def test_the_rest_is_dimmed_a_little(image):
 
 
 def test_the_lines_of_regions_beyond_the_image_do_not_stretch_it():
-    view = View("mine", (5, 1), (6, 4), torch.zeros(5, 1, dtype=torch.long), torch.zeros(5, 5))
+    view = View((5, 1), (6, 4), "mine", torch.zeros(5, 1, dtype=torch.long), torch.zeros(5, 5))
     axes = draw.readers(torch.zeros(3, 24, 16), view, 0).figure.axes[0]
     assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 15.5), (23.5, -0.5))
     assert axes.get_title() == "3 regions that read region 0"

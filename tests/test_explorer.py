@@ -458,7 +458,7 @@ class TestFile:
         affinity = torch.rand(n, n, dtype=torch.float64) * (high - low) + low
         affinity[0, 1], affinity[1, 0] = low, high
         index = affinity.topk(2).indices
-        shown = Explorer(torch.zeros(1, *grid), [View("x", grid, grid, index, affinity)], query=1)
+        shown = Explorer(torch.zeros(1, *grid), [View(grid, grid, "x", index, affinity)], query=1)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             expect_bars(page, affinity, affinity[1])
             assert page.locator(".row .place").all_text_contents() == list(map(str, numbers))
@@ -630,7 +630,7 @@ class TestFile:
     @pytest.mark.parametrize("window", [1280, 340])
     def test_a_strip_is_shown_large_enough(self, pixels_, size, grid, window, browser, tmp_path):
         n = grid[0] * grid[1]
-        view = View("x", grid, size, torch.arange(n)[:, None].roll(-1, 0), torch.zeros(n, n))
+        view = View(grid, size, "x", torch.arange(n)[:, None].roll(-1, 0), torch.zeros(n, n))
         shown = Explorer(torch.zeros(3, *pixels_), [view], query=n - 1)
         with offline(
             browser, shown.save_html(tmp_path / "page.html"), viewport={"width": window, "height": 800}
@@ -651,7 +651,7 @@ class TestFile:
 
     @pytest.mark.parametrize(("size", "named"), [((43, 43), 36), ((43, 49), 42), ((49, 43), 42), ((49, 49), 49)])
     def test_a_number_that_does_not_fit_its_region_is_left_out(self, size, named, browser, tmp_path):
-        view = View("x", (7, 7), size, torch.zeros(49, 1, dtype=torch.long), torch.zeros(49, 49))
+        view = View((7, 7), size, "x", torch.zeros(49, 1, dtype=torch.long), torch.zeros(49, 49))
         shown = Explorer(torch.zeros(3, *size), [view])
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             boxes = page.locator(".stage .name").evaluate_all(
@@ -715,7 +715,7 @@ class TestFile:
     def test_names_are_text(self, browser, explorer, tmp_path):
         evil = "</script><img src=x onerror='document.title=1'>"
         view = explorer.views[1]
-        named = View(evil, view.grid, view.size, view.index, view.affinity, None)
+        named = View(view.grid, view.size, evil, view.index, view.affinity, None)
         shown = Explorer(torch.zeros(3, 20, 44), [named], title=evil, columns={evil: [evil]})
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             assert page.title() == page.locator("h3").text_content() == evil
@@ -726,7 +726,7 @@ class TestFile:
             assert page.locator("label", has_text="Head").is_hidden() and page.locator(".steps").is_hidden()
 
     def test_one_region_and_a_hundred_blocks(self, browser, tmp_path):
-        view = View("x", (1, 1), (1, 1), torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1), torch.ones(1, 1, 1, 1))
+        view = View((1, 1), (1, 1), "x", torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1), torch.ones(1, 1, 1, 1))
         shown = Explorer(torch.zeros(1, 8, 8), [view] * 100)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             page.locator(".stage").press("ArrowRight")
@@ -747,7 +747,7 @@ class TestFile:
 
     def test_many_readers_are_not_all_named(self, browser, tmp_path):
         index = torch.zeros(36, 1, dtype=torch.long)
-        shown = Explorer(torch.zeros(1, 6, 6), [View("x", (6, 6), (6, 6), index, torch.zeros(36, 36))], query=0)
+        shown = Explorer(torch.zeros(1, 6, 6), [View((6, 6), (6, 6), "x", index, torch.zeros(36, 36))], query=0)
         with offline(browser, shown.save_html(tmp_path / "page.html")) as page:
             page.locator("input[value=readers]").check()
             assert status(page).endswith("14 (1st choice), 15 (1st choice) and 20 more.")

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bra.explorer.page import FRONT_END, fragment, page, start
+from bra.explorer.page import FRONT_END, fragment, portrait_page
 from bra.explorer.payload import LARGEST_SIDE, PADDING, pack
-from bra.explorer.portrait import of_photograph
+from bra.explorer.portrait import Portrait, Snapshot, read_history
+from bra.explorer.sitters import of_photograph
 from bra.look.views import View
 from bra.train.report import of_run
 
@@ -24,11 +25,15 @@ def view_of(grid=(2, 3), size=(4, 9), k=2, heads=2, name="stages.0.1.attention",
     regions, tokens = grid[0] * grid[1], -(-size[0] // grid[0]) * -(-size[1] // grid[1])
     affinity = 5 * torch.randn(regions, regions, dtype=torch.float64)
     shares = torch.randn(regions, tokens, heads, k * tokens, dtype=torch.float64).mul(2).softmax(dim=-1)
-    return View(name, grid, size, affinity.topk(k).indices, affinity, shares if weights else None)
+    return View(grid, size, name, affinity.topk(k).indices, affinity, shares if weights else None)
 
 
 def picture(view, pixels=5, channels=3):
     return torch.rand(channels, pixels * view.size[0], pixels * view.size[1]) * 2 - 1
+
+
+def payload_of(image, views, **known):
+    return pack(Portrait(image, views, **known))
 
 
 def decode(text, kind):
@@ -53,7 +58,7 @@ def decode_weights(layer, shape):
 @pytest.mark.parametrize(("grid", "size", "k"), [((2, 3), (4, 9), 2), ((1, 1), (5, 7), 1), ((5, 3), (5, 3), 15)])
 def test_the_routes_come_back(grid, size, k):
     view = view_of(grid, size, k)
-    layer = pack([view], picture(view))["layers"][0]
+    layer = payload_of(picture(view), [view])["layers"][0]
     (routes,) = layer["routes"]
     assert (layer["label"], layer["grid"], layer["size"]) == ("stage 0, block 1", list(grid), list(size))
     assert decode(routes["index"], "<u2").reshape(-1, routes["k"]).tolist() == view.index.tolist()
@@ -69,7 +74,7 @@ def test_within_its_range_an_affinity_is_off_by_half_a_code_at_most():
     view = view_of()
     view.affinity[0, :2] = torch.tensor([-8.0, 16.0])  # five digits hold both ends exactly
     view = replace(view, affinity=view.affinity.clamp(-8, 16))
-    (routes,) = pack([view], picture(view))["layers"][0]["routes"]
+    (routes,) = payload_of(picture(view), [view])["layers"][0]["routes"]
     assert abs(decode_affinity(routes, 6) - view.affinity.numpy()).max() <= 24 / (PADDING - 1) / 2 * (1 + 1e-9)
 
 
@@ -77,12 +82,12 @@ def test_padding_and_affinities_that_are_all_alike_come_back():
     view = view_of()
     view.affinity[:, 4] = -torch.inf
     view.affinity[2, 2] = view.affinity[view.affinity.isfinite()].max() + 1
-    (routes,) = pack([view], picture(view))["layers"][0]["routes"]
+    (routes,) = payload_of(picture(view), [view])["layers"][0]["routes"]
     found = decode_affinity(routes, 6)
     assert (np.isinf(found) == view.affinity.isinf().numpy()).all() and np.isinf(found).sum() == 6
     for value in (3.25, -torch.inf):
         alike = replace(view, affinity=torch.full((6, 6), value))
-        (routes,) = pack([alike], picture(view))["layers"][0]["routes"]
+        (routes,) = payload_of(picture(view), [alike])["layers"][0]["routes"]
         assert (decode_affinity(routes, 6) == value).all()
         assert np.isfinite([routes["low"], routes["high"]]).all(), "JSON knows no infinity"
 
@@ -93,7 +98,7 @@ def test_the_token_weights_come_back(levels, monkeypatch):
     view = view_of((1, 3), (5, 9), 1, heads=3)  # 2025 numbers: odd
     assert view.weights.numel() % 2 == 1
     view.weights[1, 2, 0] = 0  # reads nothing but padding
-    layer = pack([view], picture(view))["layers"][0]
+    layer = payload_of(picture(view), [view])["layers"][0]
     assert (layer["levels"], layer["heads"]) == (levels, 3)
     assert len(decode(layer["weights"], np.uint8)) == (2025 if levels == 255 else 1013)
     with np.errstate(invalid="ignore"):
@@ -114,13 +119,15 @@ def test_the_token_weights_come_back(levels, monkeypatch):
 def test_few_weights_have_a_byte_and_many_half_of_one():
     few, many = view_of(), view_of((4, 4), (32, 32), 3)  # 49152 x 2 x 3 numbers and more
     assert many.weights.numel() < 500_000 < 4 * many.weights.numel()
-    assert pack([few], picture(few))["layers"][0]["levels"] == 255
-    assert [layer["levels"] for layer in pack([many] * 6, picture(many))["layers"]] == [15] * 6, "all layers alike"
+    assert payload_of(picture(few), [few])["layers"][0]["levels"] == 255
+    assert [layer["levels"] for layer in payload_of(picture(many), [many] * 6)["layers"]] == [15] * 6, (
+        "all layers alike"
+    )
 
 
 def test_without_weights_a_layer_has_no_heads():
     view = view_of(weights=False)
-    layer = pack([view], picture(view))["layers"][0]
+    layer = payload_of(picture(view), [view])["layers"][0]
     assert (layer["heads"], layer["weights"]) == (0, "")
 
 
@@ -128,18 +135,18 @@ def test_without_weights_a_layer_has_no_heads():
 def test_the_image_comes_back(channels):
     view = view_of()
     codes = torch.randint(256, (channels, 20, 45))
-    packed = pack([view], codes / 127.5 - 1)["image"]
+    packed = payload_of(codes / 127.5 - 1, [view])["image"]
     pixels = decode(packed["rgb"], np.uint8).reshape(packed["height"], packed["width"], 3)
     assert pixels.tolist() == codes.expand(3, -1, -1).permute(1, 2, 0).tolist()
     beyond = torch.cat([torch.full((1, 20, 20), -3.0), torch.full((1, 20, 25), 2.0)], dim=2)
-    assert set(decode(pack([view], beyond)["image"]["rgb"], np.uint8)) == {0, 255}, "clamped, never wrapped"
+    assert set(decode(payload_of(beyond, [view])["image"]["rgb"], np.uint8)) == {0, 255}, "clamped, never wrapped"
 
 
 def test_a_large_image_is_scaled_down():
     view = view_of()
     image = torch.full((3, 900, 2025), -1.0)
     image[0, :, :1000] = 1  # red at the left
-    packed = pack([view], image)["image"]
+    packed = payload_of(image, [view])["image"]
     assert (packed["height"], packed["width"]) == (round(900 * LARGEST_SIDE / 2025), LARGEST_SIDE)
     pixels = decode(packed["rgb"], np.uint8).reshape(packed["height"], packed["width"], 3)
     assert pixels[:, 0].tolist() == [[255, 0, 0]] * packed["height"] and (pixels[:, -1] == 0).all()
@@ -158,7 +165,7 @@ def history_of(views, steps):
 
 def test_the_history_is_of_before_the_views_and_the_views_are_last():
     views = [view_of(), view_of((3, 2), (6, 13), 3)]
-    payload = pack(views, picture(views[0]), history=history_of(views, [0, 10, 40, 50]), step=40)
+    payload = payload_of(picture(views[0]), views, history=read_history(history_of(views, [0, 10, 40, 50])), step=40)
     assert payload["steps"] == [0, 10, 40], "a page of the last step, or later, is not shown twice"
     for view, layer in zip(views, payload["layers"], strict=True):
         for step, routes in zip([0, 10, 0], layer["routes"], strict=True):  # the last: the view's own
@@ -177,6 +184,8 @@ def test_the_history_is_of_before_the_views_and_the_views_are_last():
         ),
         ({"image": torch.zeros(3, 20, 0)}, r"to be shown, but is \(3, 20, 0\)"),
         ({"image": torch.zeros(3, 45, 20)}, r"map of stages.0.1.attention, 4 x 9 tokens, but is 45 x 20 pixels"),
+        ({"image": torch.full((3, 20, 45), float("nan"))}, "image must be finite to be shown, but 2700 of its values"),
+        ({"image": torch.eye(45)[None, :20] / 0}, "image must be finite to be shown, but 900 of its values are not"),
         ({"views": []}, "views must hold at least one layer, but there is none"),
         ({"truth": (0, 6)}, r"truth must be two regions of 0 to 5, but is \(0, 6\)"),
         ({"truth": (-1, 3)}, r"truth must be two regions of 0 to 5, but is \(-1, 3\)"),
@@ -203,36 +212,42 @@ def test_what_does_not_fit_is_refused(change, message):
         case "nan":
             table["affinity"][0][2][3] = float("nan")
     with pytest.raises(ValueError, match=message):
-        pack(views, image, history=history, step=99, truth=change.get("truth"), columns=change.get("columns"))
+        Portrait(
+            image,
+            views,
+            history=read_history(history),
+            step=99,
+            truth=change.get("truth"),
+            columns=change.get("columns", {}),
+        )
 
 
 @pytest.mark.parametrize("shape", [(20, 45), (17, 40), (21, 43)])
 def test_an_image_may_be_a_little_more_or_less_than_its_tokens(shape):
-    pack([view_of()], torch.zeros(3, *shape))
+    payload_of(torch.zeros(3, *shape), [view_of()])
 
 
 def test_at_first_the_region_that_asks_is_chosen_or_the_middle_one():
     view = view_of((3, 5), (3, 5), 2)
-    payload = pack([view], picture(view), step=7, history=history_of([view], [3]))
-    assert start(payload) == {"query": 7, "block": 0, "token": None, "step": 7}
-    assert start(pack([view], picture(view), truth=(4, 2)))["query"] == 4
+    portrait = Portrait(picture(view), [view], step=7, history=read_history(history_of([view], [3])))
+    assert portrait.start() == {"query": 7, "block": 0, "token": None, "step": 7}
+    assert replace(portrait, truth=(4, 2)).start()["query"] == 4
 
 
 def test_the_same_explorer_is_the_same_page_and_another_is_not():
     view = view_of()
-    image = picture(view)
-    first, second = (pack([view], image, title="a", columns={"x": [0.5]}) for _ in range(2))
-    assert page(first, start(first)) == page(second, start(second))
-    name = lambda payload, **state: re.search(  # noqa: E731
-        r'data-explorer="(\w+)"', fragment(payload, start(payload) | state)
+    portrait = Portrait(picture(view), [view], title="a", columns={"x": [0.5]})
+    assert portrait_page(portrait) == portrait_page(replace(portrait))
+    name = lambda portrait, **state: re.search(  # noqa: E731
+        r'data-explorer="(\w+)"', fragment(pack(portrait), portrait.start() | state)
     )[1]
-    assert len({name(first), name(first, query=1), name(pack([view], image, title="b"))}) == 3
+    assert len({name(portrait), name(portrait, query=1), name(replace(portrait, title="b"))}) == 3
 
 
 def test_nothing_that_a_user_names_becomes_html():
     view = replace(view_of(), name=EVIL)
-    payload = pack([view], picture(view), title=EVIL, columns={EVIL: [EVIL]})
-    text = page(payload, start(payload))
+    portrait = Portrait(picture(view), [view], title=EVIL, columns={EVIL: [EVIL]})
+    text, payload = portrait_page(portrait), pack(portrait)
     assert text.count("</script>") == 1 and text.count("<script") == 1
     assert "<img" not in text and "<!--" not in text
     assert f"<title>{html.escape(EVIL)}</title>" in text and f'aria-label="{html.escape(EVIL)}"' in text
@@ -243,8 +258,7 @@ def test_nothing_that_a_user_names_becomes_html():
 
 def test_a_page_can_load_nothing():
     view = view_of()
-    payload = pack([view], picture(view))
-    text = page(payload, start(payload))
+    text = portrait_page(Portrait(picture(view), [view]))
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
     assert policy.split("; ") == ["default-src 'none'", "script-src 'unsafe-inline'", "style-src 'unsafe-inline'"]
     assert text.index("Content-Security-Policy") < text.index("<style") < text.index("<script")
@@ -263,12 +277,8 @@ def test_pages_are_small(tmp_path):
     from skimage import data
 
     Image.fromarray(data.chelsea()).save(tmp_path / "cat.png")
-    assert len(of_photograph(tmp_path / "cat.png").html()) < 2_000_000
+    assert len(portrait_page(of_photograph(tmp_path / "cat.png"))) < 2_000_000
     portrait = of_run(ROOT / "book" / "results" / "recall-topk")
-    views = portrait.views
-    pages = [
-        {"step": s, "index": [v.index.tolist() for v in views], "affinity": [v.affinity.tolist() for v in views]}
-        for s in range(14)  # as many as 500 steps have, and more
-    ]
-    whole = replace(portrait, about=portrait.about | {"history": pages})
-    assert len(whole.html()) < 400_000
+    index, affinity = [v.index for v in portrait.views], [v.affinity for v in portrait.views]
+    history = [Snapshot(step, index, affinity) for step in range(14)]  # as many as 500 steps have, and more
+    assert len(portrait_page(replace(portrait, history=history))) < 400_000

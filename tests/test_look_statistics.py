@@ -183,7 +183,7 @@ def test_what_cannot_be_measured_is_refused():
 
 
 def a_view(*rows, grid=(1, 3)):
-    return View("mine", grid, (4, 5), torch.tensor(rows), torch.zeros(len(rows), len(rows)))
+    return View(grid, (4, 5), "mine", torch.tensor(rows), torch.zeros(len(rows), len(rows)))
 
 
 def test_rollout_is_that_of_the_loops():

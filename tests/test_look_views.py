@@ -8,6 +8,7 @@ from torch import nn
 import bra
 import bra.look.views
 from bra.look.views import View, look
+from bra.partition import RegionGrid
 from bra.topk import Routes
 
 GRID, HEADS, CHANNELS, K = (3, 2), 3, 15, 2
@@ -342,6 +343,32 @@ def test_a_layer_that_is_not_there_is_refused():
 @pytest.mark.parametrize("layers", [None, ["unused"], []])
 def test_a_model_in_which_no_layer_ran_is_refused(layers):
     model = nn.Conv2d(3, 5, 1).double() if layers is None else Own()
-    with pytest.raises(ValueError, match="model must run a BiLevelRoutingAttention or BRA2d layer that is watched"):
+    with pytest.raises(ValueError, match="model must run a BiLevelRoutingAttention or BRA2d layer that is asked for"):
         look(model, torch.zeros(3, 7, 11, dtype=torch.float64), layers=layers)
     assert hooks(model) == 0
+
+
+@pytest.mark.parametrize(("grid", "size"), [((3, 5), (7, 11)), ((4, 4), (7, 7)), ((2, 2), (1, 3)), ((7, 7), (3, 3))])
+def test_who_reads_a_region_and_how_many_tokens_it_reads(grid, size):
+    regions, where = math.prod(grid), RegionGrid(grid, size)
+    index = torch.randint(regions, (regions, 3), generator=torch.Generator().manual_seed(1))  # some are listed twice
+    view = View(grid, size, "mine", index, torch.zeros(regions, regions))
+    owners = where.owners().flatten().tolist()
+    for region in range(regions):
+        read = index[region].tolist()
+        assert view.reads(region) == {other: min(n + 1 for n in range(3) if read[n] == other) for other in read}
+        assert list(view.reads(region)) == sorted(set(read), key=read.index), "best first"
+        expected = {}
+        for reader in range(regions):
+            ranks = [n + 1 for n in range(3) if index[reader, n] == region]
+            if ranks and reader in owners:
+                expected[reader] = ranks[0]
+        assert view.readers(region) == expected
+        assert view.tokens_read(region) == sum(owners.count(other) for other in read)
+
+
+def test_a_model_without_its_weights_is_refused():
+    with torch.device("meta"):
+        model = bra.biformer_nano()
+    with pytest.raises(ValueError, match="model must have its weights, but is on the meta device"):
+        look(model, torch.zeros(3, 32, 32))

@@ -1,3 +1,5 @@
+import math
+
 import oracles
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bra
+from bra.partition import RegionGrid, middle_region, pad_to_grid, partition_regions
 
 sides = st.integers(1, 5)
 
@@ -63,3 +66,53 @@ def test_says_what_is_wrong():
     for grid, size in [((5, 2), (6, 10)), ((2, 5), (10, 6)), ((2, 5), (6, 20)), ((2, 2), (6, 10))]:
         with pytest.raises(ValueError, match="do not make a map of"):
             bra.merge_regions(regions, grid, size)
+
+
+CASES = [((3, 5), (7, 11)), ((4, 4), (7, 7)), ((2, 2), (1, 3)), ((7, 7), (3, 3)), ((1, 1), (1, 1)), ((2, 3), (5, 4))]
+
+
+@pytest.mark.parametrize(("grid", "size"), CASES)
+def test_a_region_covers_the_tokens_that_partition_gives_it(grid, size):
+    """The oracle numbers the tokens, pads and cuts them; everything is then counted in what each region holds."""
+    numbers = torch.arange(1, size[0] * size[1] + 1, dtype=torch.float64).reshape(1, *size, 1)  # 0 is padding
+    cut = partition_regions(pad_to_grid(numbers, grid)[0], grid)[0, :, :, 0].long()
+    where = RegionGrid(grid, size)
+    assert where.count == len(cut) and math.prod(where.cell) == cut.shape[1]
+    owners = torch.full(size, -1)
+    for region, tokens in enumerate(cut.tolist()):
+        held = [divmod(token - 1, size[1]) for token in tokens if token]
+        row, column, height, width = where.box(region)
+        box = [(y, x) for y in range(row, row + height) for x in range(column, column + width)]
+        assert box == held, "row by row, without padding"
+        assert where.is_real(region) == bool(held)
+        for place, token in enumerate(tokens):
+            if token:
+                y, x = divmod(token - 1, size[1])
+                assert where.locate(y, x) == (region, place) and where.region_at(y, x) == region
+                owners[y, x] = region
+        if not held:
+            assert where.middle(region) is None
+            continue
+        rows, columns = ([at[axis] for at in held] for axis in (0, 1))
+        y, x = (min(n) + (max(n) - min(n) + 1) // 2 for n in (rows, columns))
+        assert where.middle(region) == y * size[1] + x and (y, x) in held
+    assert torch.equal(where.owners(), owners)
+
+
+def test_the_middle_region_is_in_the_middle_row_and_column():
+    assert [middle_region(grid) for grid in ((1, 1), (3, 5), (4, 4), (7, 2))] == [0, 7, 10, 7]
+
+
+@pytest.mark.parametrize(("row", "column"), [(-1, 0), (0, -1), (7, 0), (0, 11)])
+def test_a_token_beyond_the_map_has_no_region(row, column):
+    with pytest.raises(ValueError, match=rf"token must be on the map of 7 x 11, but is \({row}, {column}\)"):
+        RegionGrid((3, 5), (7, 11)).region_at(row, column)
+
+
+@pytest.mark.parametrize(
+    ("grid", "size", "message"),
+    [((0, 2), (3, 3), "grid must be"), ((2, 2), (0, 3), r"size must be \(h, w\) of at least one token each")],
+)
+def test_a_grid_without_regions_or_a_map_without_tokens_is_refused(grid, size, message):
+    with pytest.raises(ValueError, match=message):
+        RegionGrid(grid, size)

@@ -63,16 +63,8 @@ def scaled(style: dict, points: float) -> dict:
 
 def box(view: View, region: int, image: tuple[int, int]) -> tuple[Point, Point]:
     """Of a region on an image of (height, width) pixels its upper left corner (x, y), and its (height, width)."""
-    scale, place = pixels_a_token(view, image), divmod(region, view.grid[1])
-    low = [min(p * c, size) * s for p, c, size, s in zip(place, view.cell, view.size, scale, strict=True)]
-    high = [min((p + 1) * c, size) * s for p, c, size, s in zip(place, view.cell, view.size, scale, strict=True)]
-    return (low[1] - 0.5, low[0] - 0.5), (high[0] - low[0], high[1] - low[1])
-
-
-def tokens_read(view: View, region: int) -> int:
-    """How many tokens share the attention of one in the region; padding has none of it."""
-    sizes = [box(view, read, view.size)[1] for read in view.index[region].tolist()]
-    return round(sum(height * width for height, width in sizes))
+    (down, across), (row, column, height, width) = pixels_a_token(view, image), view.box(region)
+    return (column * across - 0.5, row * down - 0.5), (height * down, width * across)
 
 
 def pixels_a_token(view: View, image: Sequence[int]) -> tuple[float, float]:
@@ -81,22 +73,17 @@ def pixels_a_token(view: View, image: Sequence[int]) -> tuple[float, float]:
 
 
 def owners(view: View, size: Sequence[int]) -> Tensor:
-    """(h w), the region of every pixel of an image of that size; of every token for the size of the map."""
-    down, across = pixels_a_token(view, size)
-    row = ((torch.arange(size[0]) + 0.5) / down).long() // view.cell[0]
-    column = ((torch.arange(size[1]) + 0.5) / across).long() // view.cell[1]
-    return row[:, None] * view.grid[1] + column
+    """(h w), the region of every pixel of an image of that size."""
+    row, column = (
+        ((torch.arange(n) + 0.5) / pixels).long() for n, pixels in zip(size, pixels_a_token(view, size), strict=True)
+    )
+    return view.owners()[row[:, None], column]
 
 
 def dimmed(image: Float[Tensor, "3 h w"], view: View, bright: set[int]) -> Float[Tensor, "3 h w"]:
     """The image, a little darker outside some regions."""
     inside = torch.isin(owners(view, image.shape[1:]), torch.tensor(sorted(bright)))
     return torch.where(inside, image, 0.55 * (image + 1) - 1)
-
-
-def ranks(read: Sequence[int]) -> dict[int, int]:
-    """What a region reads, each with its rank, from 1; the better one of a region that is listed twice."""
-    return {region: read.index(region) + 1 for region in dict.fromkeys(read)}
 
 
 def listed(read: Mapping[int, int]) -> str:

@@ -15,18 +15,14 @@ from torch import Tensor
 
 from bra.draw.frames import (
     blend,
-    box,
     dimmed,
     frame_regions,
     listed,
-    owners,
     panel,
     pixels_a_token,
-    ranks,
     require_region,
     scaled,
     show,
-    tokens_read,
 )
 from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, count
 from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, side_by_side
@@ -47,7 +43,7 @@ def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int |
     width, height = panel(image)
     figure = Figure(figsize=(width + 8.2, max(height, 3.2) + 0.8), layout="constrained")
     first, bars, matrix = figure.subplots(1, 3, width_ratios=[width, 4.2, 3.6])
-    read = ranks(view.index[query].tolist())
+    read = view.reads(query)
     show(first, dimmed(image, view, {query, *read}), view, f"region {query} reads")
     frame_regions(first, view, {region: str(rank) for region, rank in read.items()}, READS)
     keys = {"the query's region": ASKS, "reads, by rank": READS}
@@ -128,8 +124,7 @@ def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
     Regions that are all padding are left out. Raises ValueError for a region that is not on the grid.
     """
     require_region("query", query, view.grid)
-    found = {i: ranks(read)[query] for i, read in enumerate(view.index.tolist()) if query in read}
-    found = {i: rank for i, rank in found.items() if min(box(view, i, view.size)[1]) > 0}
+    found = view.readers(query)
     image = in_colour(image)
     width, height = panel(image)
     figure = Figure(figsize=(width, height + 0.8), layout="constrained")
@@ -150,7 +145,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     `View.token_map` does.
     """
     weights = view.token_map(row, column)
-    query = view.locate(row, column)[0]
+    query = view.region_at(row, column)
     image = in_colour(image)
     width, height = panel(image)
     figure, (first, *heads) = side_by_side(len(weights) + 1, (0.8 * width, 0.8 * height + 0.4))
@@ -159,7 +154,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     show(first, image, view, f"token ({row}, {column}) in region {query}")
     frame_regions(first, view, {query: ""}, ASKS)
     first.plot(*at, **TOKEN)
-    even = 1 / max(1, tokens_read(view, query))
+    even = 1 / max(1, view.tokens_read(query))
     told = []
     for head, axes in enumerate(heads):
         most = weights[head].max().item()
@@ -168,7 +163,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
         axes.plot(*at, **{**TOKEN, "markersize": 4})
         best = divmod(int(weights[head].argmax()), view.size[1])
         told.append(f"head {head} gives most, {most:.1%}, to token {best}")
-    read = listed(ranks(view.index[query].tolist()))
+    read = listed(view.reads(query))
     return Picture(
         figure,
         f"{view.label}: weights of the token ({row}, {column}) of {view.size[0]} x {view.size[1]}, in region {query}, "
@@ -188,7 +183,7 @@ def routing_rollout(image: Float[Tensor, "c h w"], views: Sequence[View], query:
     figure, (first, second) = side_by_side(2, (panel(image)[0], panel(image)[1] + 0.4))
     show(first, image, view, f"region {query}")
     frame_regions(first, view, {query: ""}, ASKS)
-    blend(second, image, share[owners(view, view.size)], view, f"may hold, up to {share.max():.1%}")
+    blend(second, image, share[view.owners()], view, f"may hold, up to {share.max():.1%}")
     frame_regions(second, view, {query: ""}, ASKS)
     best = ", ".join(
         f"{share[i]:.1%} of {i}" for i in share.argsort(descending=True, stable=True)[:5].tolist() if share[i]

@@ -8,7 +8,8 @@ import tyro
 
 from bra.arguments import errors_in_one_line
 from bra.biformer import MODELS
-from bra.explorer.portrait import of_photograph
+from bra.explorer.page import portrait_page
+from bra.explorer.sitters import of_photograph
 from bra.files import write_atomically
 from bra.train.report import of_run
 
@@ -48,7 +49,7 @@ def write(request: Request) -> Path:
         portrait = of_photograph(request.image, request.model, request.weights, request.size)
     else:
         raise ValueError("run or image must be given: --run FOLDER, --image FILE, or both")
-    write_atomically(request.out, portrait.html())
+    write_atomically(request.out, portrait_page(portrait))
     return request.out
 
 

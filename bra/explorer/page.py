@@ -10,18 +10,10 @@ import json
 from importlib.resources import files
 
 from bra.explorer.payload import pack
-
-__all__ = ["FRONT_END", "fragment", "pack", "page", "start"]
+from bra.explorer.portrait import Portrait
 
 FRONT_END = files("bra.explorer").joinpath("explorer.js").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # a page that can load nothing
-
-
-def start(payload: dict) -> dict:
-    """What is chosen at first: the region that asks, or the middle one, in the first view, at the last step."""
-    rows, columns = payload["layers"][0]["grid"]
-    query = payload["truth"][0] if payload["truth"] else rows // 2 * columns + columns // 2
-    return {"block": 0, "query": query, "token": None, "step": payload["steps"][-1]}
 
 
 def fragment(payload: dict, state: dict) -> str:
@@ -51,3 +43,8 @@ def page(payload: dict, state: dict) -> str:
         "max-width: 1200px; padding: 0 1rem; background: Canvas; color: CanvasText }</style>\n"
         f"</head>\n<body>\n<main>\n{fragment(payload, state)}\n</main>\n</body>\n</html>\n"
     )
+
+
+def portrait_page(portrait: Portrait) -> str:
+    """A whole HTML file that shows a portrait, from its start."""
+    return page(pack(portrait), portrait.start())

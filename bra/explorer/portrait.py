@@ -1,117 +1,110 @@
-"""What an explorer shows of a run, or of a photograph: the image, what each layer does with it, and what is known.
+"""What an explorer shows: an image, what each layer does with it, and what else is known."""
 
-Models are looked at on the CPU in float64, so that the same weights give the same file on every machine.
-"""
-
-import copy
-import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Shaped
-from PIL import ImageOps
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from bra import official
-from bra.biformer import MODELS, BiFormer
-from bra.data import DataSet, Images, normalise, open_image
-from bra.data.decoding import centre_box, cut
-from bra.data.recall import Boards
-from bra.explorer.page import page, start
-from bra.explorer.payload import pack
-from bra.look.views import View, look
-
-LARGEST = 2048  # pixels on a side: of more, one look would take more memory than most machines have
+from bra.look.views import View, require_routes
+from bra.partition import middle_region
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """Whom the regions read after some steps of training: of each layer index (r k) and affinity (r r)."""
+
+    step: int
+    index: Sequence[Int[Tensor, "_ _"]]
+    affinity: Sequence[Float[Tensor, "_ _"]]
+
+
+@dataclass(frozen=True, eq=False)
 class Portrait:
-    """What one image looks like to a model.
+    """What an explorer shows of one image.
 
-    image: (c h w), -1 black to 1 bright. about: title, history, step, truth, columns, as `Explorer` takes them.
-    block: the view to begin with.
+    image: (c h w), 1 or 3 channels, -1 black to 1 bright. views: what the layers did with it (`look`).
+    title: a line above. step: how many training steps the views have behind them; history: earlier steps.
+    truth: (region that asks, region that it should read), where the right answer is known.
+    columns: more columns for the table of layers, each a value a layer. block: the view to begin with.
+    Raises ValueError for an image that is none of this, or whose sides do not fit the tokens; for no views; for a
+    history that does not fit them; for a truth outside the grid; for columns with not one value a view.
     """
 
     image: Float[Tensor, "c h w"]
-    views: list[View]
-    about: dict
+    views: Sequence[View]
+    title: str = ""
+    history: Sequence[Snapshot] = ()
+    step: int = 0
+    truth: tuple[int, int] | None = None
+    columns: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     block: int = 0
 
-    def html(self) -> str:
-        """The explorer as one HTML file."""
-        payload = pack(self.views, self.image, **self.about)
-        return page(payload, start(payload) | {"block": self.block})
+    def __post_init__(self):
+        require_image(self.image, self.views)
+        regions = max(view.count for view in self.views)
+        if self.truth is not None and not all(0 <= region < regions for region in self.truth):
+            raise ValueError(f"truth must be two regions of 0 to {regions - 1}, but is {tuple(self.truth)}")
+        for name, values in self.columns.items():
+            if len(values) != len(self.views):
+                raise ValueError(
+                    f"columns must have {len(self.views)} values, one a layer, but {name!r} has {len(values)}"
+                )
+        require_history(self.history, self.views)
+
+    @property
+    def earlier(self) -> list[Snapshot]:
+        """The history of before the views."""
+        return [snapshot for snapshot in self.history if snapshot.step < self.step]
+
+    def start(self) -> dict[str, int | None]:
+        """What is chosen at first: the region that asks, or the middle one, at the last step."""
+        query = self.truth[0] if self.truth else middle_region(self.views[0].grid)
+        return {"block": self.block, "query": query, "token": None, "step": self.step}
 
 
-def of_held_out(
-    model: BiFormer,
-    data: DataSet,
-    name: str,
-    held_out: dict | None = None,
-    history: Sequence[dict] = (),
-    step: int = 0,
-    number: int = 0,
-) -> Portrait:
-    """A held-out image and what the model says of it; for recall with the right answer.
-
-    held_out: what was measured on all of them, for the hit rates. Raises ValueError for a number that is not held out.
-    """
-    if not 0 <= number < data.held_out_count:
-        raise ValueError(f"number must be between 0 and {data.held_out_count - 1}, but is {number}")
-    batch = next(itertools.islice(data.held_out(1), number, None))
-    known: dict = {"history": history, "step": step}
-    rates = (held_out or {}).get("hit_rate", [])
-    if isinstance(batch, Boards):
-        known["truth"] = (int(batch.query), int(batch.target))
-    if rates:
-        over = f"{data.held_out_count} boards"
-        shown = {f"asking region reads the right one, {over}": rates}
-        if "reverse_hit_rate" in held_out:
-            shown[f"right one reads the asking one, {over}"] = held_out["reverse_hit_rate"]
-        known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
-    title = f"{name}, held-out image {number}"
-    portrait = of_pixels(model, batch.image[0], data, title, data.classes[int(batch.label)])
-    best = rates.index(max(rates)) if rates else 0
-    return replace(portrait, about=portrait.about | known, block=best)
+def require_history(history: Sequence[Snapshot], views: Sequence[View]) -> None:
+    """Raise ValueError unless the snapshots are in the order of their steps, with tables for every view."""
+    for before, snapshot in zip((None, *history), history, strict=False):
+        if len(snapshot.index) != len(views) or len(snapshot.affinity) != len(views):
+            found = f"has {len(snapshot.index)} at step {snapshot.step}"
+            raise ValueError(f"history must have {len(views)} layers a page, but {found}")
+        if before is not None and snapshot.step <= before.step:
+            raise ValueError(f"history must be in the order of its steps, but {snapshot.step} follows {before.step}")
+        for view, index, affinity in zip(views, snapshot.index, snapshot.affinity, strict=True):
+            require_routes(view.name, view.grid, index, affinity)
 
 
-def of_photograph(
-    path: Path, name: str = "tiny", weights: Path | None = None, size: int = 224, seed: int = 0
-) -> Portrait:
-    """A photograph and a BiFormer called `name`, with published weights or, said in the title, untrained.
-
-    Raises ValueError for a size that is not 1 to LARGEST; DamagedImage; what `official.load` raises.
-    """
-    if not 1 <= size <= LARGEST:
-        raise ValueError(f"size must be between 1 and {LARGEST} pixels, but is {size}")
-    pixels = open_photograph(path, size, 1.0)
-    torch.manual_seed(seed)
-    model, whose = BiFormer(MODELS[name]), "untrained: random weights"
-    if weights is not None:
-        official.load(model, weights)
-        whose = f"weights of {weights.name}"
-    return of_pixels(model, pixels, Images, f"{path.name}, BiFormer {name}, {whose}")
+def read_history(pages: Sequence[Mapping]) -> list[Snapshot]:
+    """The history in the lines of routing.jsonl. Raises ValueError, which names the step, for a line without tables."""
+    history = []
+    for page in pages:
+        try:
+            index, affinity = ([torch.tensor(table) for table in page[name]] for name in ("index", "affinity"))
+            history.append(Snapshot(page["step"], index, [table.double() for table in affinity]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"history must have index and affinity of every layer, but not at step {page.get('step')}"
+            ) from error
+    return history
 
 
-def of_pixels(
-    model: BiFormer, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], title: str, label: str = ""
-) -> Portrait:
-    """An image as `data` has them, bytes or normalised floats, and what the model does with it; with `label`, says."""
-    model = copy.deepcopy(model).cpu().double().eval()
-    image = normalise(pixels[None], data.mean, data.std).double()
-    if label:
-        with torch.no_grad():
-            title += f": says {data.classes[model(image).argmax()]}, is {label}"
-    shown = pixels / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
-    return Portrait(shown, look(model, image), {"title": title})
-
-
-def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 size size"]:
-    """The middle square of a photograph, the right side up. Raises FileNotFoundError, DamagedImage."""
-    if not path.is_file():
-        raise FileNotFoundError(f"image {path} is no file")
-    with open_image(path, str(path)) as image:
-        upright = ImageOps.exif_transpose(image)
-        return cut(upright, centre_box(*upright.size, share), size)
+def require_image(image: Tensor, views: Sequence[View]) -> None:
+    """Raise ValueError unless the image could have given maps of these sizes: as many pixels a token down as across."""
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ValueError(f"image must be (3 h w) or (1 h w) to be shown, but is {tuple(image.shape)}: pass shown=")
+    if not views:
+        raise ValueError("views must hold at least one layer, but there is none")
+    if not image.isfinite().all():
+        raise ValueError(
+            f"image must be finite to be shown, but {int((~image.isfinite()).sum())} of its values are not"
+        )
+    (height, width) = image.shape[1:]
+    for view in views:
+        h, w = view.size  # a stride of s gives anything between side / s - 1 and side / s + 1 tokens
+        if height / (h + 1) >= width / max(w - 1, 1e-9) or width / (w + 1) >= height / max(h - 1, 1e-9):
+            raise ValueError(
+                f"image must have the shape of the map of {view.name}, {h} x {w} tokens, "
+                f"but is {height} x {width} pixels"
+            )

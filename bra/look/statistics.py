@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bra.look.views import Run, View, bra_layers, evaluating, label_of, require_affinity, watch
+from bra.look.calls import LayerCall, bra_layers, evaluating, record_calls
+from bra.look.views import View, label_of, require_affinity
 from bra.patterns import Grid, region_offsets
 from bra.topk import Routes
 
@@ -58,7 +59,7 @@ class LayerStatistics:
 class RoutingStatistics:
     """How the layers of a model route over a data set.
 
-    images: how many it holds. layers: one a run of a layer, in the order in which they run.
+    images: how many it holds. layers: one for each call of a layer, in the order in which they run.
     overlap: (n n), for two of the n layers the mean of |A n B| / min(k_A, k_B) over images and regions, A and B what
     the region reads in either; NaN where their grids differ.
     """
@@ -105,14 +106,14 @@ def routing_statistics(model: nn.Module, batches: Iterable[Float[Tensor, "_ c _ 
             if not isinstance(batch, Tensor) or batch.ndim != 4:
                 found = f"a tensor {tuple(batch.shape)}" if isinstance(batch, Tensor) else f"a {type(batch).__name__}"
                 raise ValueError(f"batches must hold images (b c h w), without their labels, but hold {found}")
-            runs: list[Run] = []
-            with watch(bra_layers(model), lambda run, runs=runs: runs.append(run._replace(qkv=None))):
+            calls: list[LayerCall] = []
+            with record_calls(bra_layers(model), lambda call, calls=calls: calls.append(call._replace(qkv=None))):
                 model(batch)
             images += len(batch)
-            for run in runs:
-                seen[run.name] = run.layer.grid, run.routes.index.shape[2]
-                add_layer(sums, run)
-            add_overlaps(sums, runs)
+            for call in calls:
+                seen[call.name] = call.layer.grid, call.routes.index.shape[2]
+                add_layer(sums, call)
+            add_overlaps(sums, calls)
     if not images:
         raise ValueError("batches must hold at least one image, but hold none")
     layers = [
@@ -132,34 +133,34 @@ def entropy(routes: Routes, channels: int) -> float:
     return torch.special.entr(share).sum(dim=-1).mean().item() / math.log(2)
 
 
-def add_layer(sums: Sums, run: Run) -> None:
+def add_layer(sums: Sums, call: LayerCall) -> None:
     """What one batch says about one layer."""
-    index, affinity = run.routes
-    require_affinity(run.name, affinity)
-    reads = readers_of(run)
+    index, affinity = call.routes
+    require_affinity(call.name, affinity)
+    reads = reading(call)
     own = torch.arange(index.shape[1], device=index.device)
-    far = distances(run.layer.grid).to(index.device)
-    sums.add((run.name, "self"), (index == own[:, None]).any(dim=2).double(), reads)
-    sums.add((run.name, "distance"), far[own[:, None], index].mean(dim=2), reads)
-    bits = entropy(Routes(index[:, reads], affinity[:, reads]), run.layer.dim)
-    sums.add((run.name, "entropy"), torch.full(index.shape[:2], bits, dtype=torch.float64), reads.cpu())
+    far = distances(call.layer.grid).to(index.device)
+    sums.add((call.name, "self"), (index == own[:, None]).any(dim=2).double(), reads)
+    sums.add((call.name, "distance"), far[own[:, None], index].mean(dim=2), reads)
+    bits = entropy(Routes(index[:, reads], affinity[:, reads]), call.layer.dim)
+    sums.add((call.name, "entropy"), torch.full(index.shape[:2], bits, dtype=torch.float64), reads.cpu())
 
 
-def add_overlaps(sums: Sums, runs: Sequence[Run]) -> None:
+def add_overlaps(sums: Sums, calls: Sequence[LayerCall]) -> None:
     """What one batch says about every two layers of one grid."""
-    read = [members(run.routes.index) for run in runs]
-    for i, a in enumerate(runs):
-        for j, b in enumerate(runs):
+    read = [members(call.routes.index) for call in calls]
+    for i, a in enumerate(calls):
+        for j, b in enumerate(calls):
             if a.layer.grid == b.layer.grid:
                 shared = (read[i] & read[j]).sum(dim=2) / min(a.routes.index.shape[2], b.routes.index.shape[2])
-                sums.add((a.name, b.name, "overlap"), shared, readers_of(a) & readers_of(b))
+                sums.add((a.name, b.name, "overlap"), shared, reading(a) & reading(b))
 
 
-def readers_of(run: Run) -> Bool[Tensor, " r"]:
+def reading(call: LayerCall) -> Bool[Tensor, " r"]:
     """The regions with a real token: those that read."""
-    if run.real is None:
-        return torch.ones(run.routes.index.shape[1], dtype=torch.bool, device=run.routes.index.device)
-    return run.real.any(dim=1)
+    if call.real is None:
+        return torch.ones(call.routes.index.shape[1], dtype=torch.bool, device=call.routes.index.device)
+    return call.real.any(dim=1)
 
 
 def members(index: Int[Tensor, "b r k"]) -> Bool[Tensor, "b r r"]:

@@ -1,33 +1,27 @@
-"""What the BRA layers of any model do with one image: who reads whom, and every token's weights.
+"""What the BRA layers of any model do with one image: who reads whom, and every token's weights."""
 
-The layers are found by walking the modules, so a model of one's own needs no preparation.
-"""
-
+import math
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from bra.arguments import require_grid
-from bra.layer import BiLevelRoutingAttention, BRA2d
+from bra.look.calls import LayerCall, bra_layers, evaluating, record_calls
+from bra.partition import RegionGrid
 from bra.patterns import Grid
-from bra.topk import Routes
 
 MOST_WEIGHTS = 16_000_000  # numbers: the token weights of one look take no more memory than this many
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """What one BRA layer did with one image.
+class View(RegionGrid):
+    """What one BRA layer did with one image, on the region grid of its map.
 
-    name: the layer's name among the model's modules. grid: (rows, columns) of regions. size: (h, w), tokens of its map.
+    name: the layer's name among the model's modules.
     index: (r k), the regions that each region reads, best first. affinity: (r r), how much each wants to read each;
     -inf for regions that are all padding.
     weights: (r t m n), what share each of the n = k t gathered tokens has in the output of token t of region r, for
@@ -36,56 +30,40 @@ class View:
     """
 
     name: str
-    grid: Grid
-    size: tuple[int, int]
     index: Int[Tensor, "r_index k"]
     affinity: Float[Tensor, "r_rows r_columns"]
     weights: Float[Tensor, "r_weights t m n"] | None = None
 
     def __post_init__(self):
-        require_grid(self.grid)
-        if min(self.size) < 1:
-            raise ValueError(f"size must be (h, w) of at least one token each, but is {tuple(self.size)}")
-        regions, k = self.grid[0] * self.grid[1], self.index.shape[1]
-        on = f"on a grid of {self.grid[0]} x {self.grid[1]}"
-        if len(self.index) != regions or k < 1:
-            raise ValueError(
-                f"index of {self.name} must have {regions} rows {on}, but its shape is {tuple(self.index.shape)}"
-            )
-        if self.index.min() < 0 or self.index.max() >= regions:
-            lowest, highest = self.index.min(), self.index.max()
-            raise ValueError(
-                f"index of {self.name} must be of 0 to {regions - 1} {on}, but is of {lowest} to {highest}"
-            )
-        if self.affinity.shape != (regions, regions):
-            shape = tuple(self.affinity.shape)
-            raise ValueError(f"affinity of {self.name} must be ({regions}, {regions}) {on}, but its shape is {shape}")
-        require_affinity(self.name, self.affinity)
-        tokens = self.cell[0] * self.cell[1]
+        super().__post_init__()
+        require_routes(self.name, self.grid, self.index, self.affinity)
+        tokens, k = math.prod(self.cell), self.index.shape[1]
         if self.weights is not None:
             r, t, _, n = self.weights.shape
-            if (r, t, n) != (regions, tokens, k * tokens):
+            if (r, t, n) != (self.count, tokens, k * tokens):
                 shape = tuple(self.weights.shape)
                 raise ValueError(
-                    f"weights of {self.name} must be ({regions}, {tokens}, heads, {k * tokens}), but are {shape}"
+                    f"weights of {self.name} must be ({self.count}, {tokens}, heads, {k * tokens}), but are {shape}"
                 )
-
-    @property
-    def cell(self) -> tuple[int, int]:
-        """Tokens down and across a region, of the map padded to the grid."""
-        return -(-self.size[0] // self.grid[0]), -(-self.size[1] // self.grid[1])
 
     @property
     def label(self) -> str:
         """The name for people, as `label_of` has it."""
         return label_of(self.name)
 
-    def locate(self, row: int, column: int) -> tuple[int, int]:
-        """Region and place in it of the token at (row, column) of the map. Raises ValueError if there is none."""
-        if not (0 <= row < self.size[0] and 0 <= column < self.size[1]):
-            raise ValueError(f"token must be on the map of {self.size[0]} x {self.size[1]}, but is ({row}, {column})")
-        (down, y), (right, x) = divmod(row, self.cell[0]), divmod(column, self.cell[1])
-        return down * self.grid[1] + right, y * self.cell[1] + x
+    def reads(self, region: int) -> dict[int, int]:
+        """What a region reads, each with its rank, from 1; the better one of a region that is listed twice."""
+        read = self.index[region].tolist()
+        return {other: read.index(other) + 1 for other in dict.fromkeys(read)}
+
+    def readers(self, region: int) -> dict[int, int]:
+        """Who reads a region, each with the rank that it has for them; regions that are all padding read nothing."""
+        ranks = ((reader, self.reads(reader).get(region)) for reader in range(self.count) if self.is_real(reader))
+        return {reader: rank for reader, rank in ranks if rank}
+
+    def tokens_read(self, region: int) -> int:
+        """How many tokens share the attention of one in the region; padding has none of it."""
+        return sum(math.prod(self.box(read)[2:]) for read in self.index[region].tolist())
 
     def token_map(self, row: int, column: int) -> Float[Tensor, "m h w"]:
         """The weights of one token laid back onto the map, for each head; 0 where it reads nothing.
@@ -109,6 +87,20 @@ def label_of(name: str) -> str:
     return f"stage {found[1]}, block {found[2]}" if found else name or "the layer"
 
 
+def require_routes(name: str, grid: Grid, index: Tensor, affinity: Tensor) -> None:
+    """Raise ValueError unless index (r k) and affinity (r r) of the layer `name` are tables for the grid."""
+    regions, on = math.prod(grid), f"on a grid of {grid[0]} x {grid[1]}"
+    if len(index) != regions or index.shape[1] < 1:
+        raise ValueError(f"index of {name} must have {regions} rows {on}, but its shape is {tuple(index.shape)}")
+    if index.min() < 0 or index.max() >= regions:
+        lowest, highest = index.min(), index.max()
+        raise ValueError(f"index of {name} must be of 0 to {regions - 1} {on}, but is of {lowest} to {highest}")
+    if affinity.shape != (regions, regions):
+        shape = tuple(affinity.shape)
+        raise ValueError(f"affinity of {name} must be ({regions}, {regions}) {on}, but its shape is {shape}")
+    require_affinity(name, affinity)
+
+
 def require_affinity(name: str, affinity: Float[Tensor, "*b r r"]) -> None:
     """Raise ValueError for affinities of the layer `name` that are NaN or inf; -inf is that of padding."""
     wrong = affinity.isnan() | (affinity == torch.inf)
@@ -129,92 +121,33 @@ def look(
     "name, run 2". A `torch.compile`d model runs past the hooks: pass the model itself.
     layers: names of the layers that are wanted; None: all. tokens: whether the weights of the tokens are. A layer whose
     weights would bring them to more than MOST_WEIGHTS numbers in all has none.
-    Raises ValueError for more than one image, a layer that is not there, and what `watch` and `View` raise.
+    Raises ValueError for more than one image, a layer that is not there, and what `record_calls` and `View` raise.
     """
     images = image if image.ndim == 4 else image[None]
     if images.ndim != 4 or len(images) != 1:
         raise ValueError(f"image must be one image, (c h w) or (1 c h w), but its shape is {tuple(image.shape)}")
+    if any(value.is_meta for value in model.state_dict().values()):
+        raise ValueError("model must have its weights, but is on the meta device, which holds none")
     found = bra_layers(model)
     if unknown := [name for name in layers or () if name not in found]:
         raise ValueError(f"layers must be among {', '.join(found) or 'none: there is no BRA layer'}, not {unknown[0]}")
     views: list[View] = []
 
-    def note(run: Run) -> None:
-        index, affinity = (table[0].detach().cpu() for table in run.routes)
+    def note(call: LayerCall) -> None:
+        index, affinity = (table[0].detach().cpu() for table in call.routes)
         weights = None
         spent = sum(view.weights.numel() for view in views if view.weights is not None)
-        r, t = run.qkv.shape[1:3]
-        if tokens and spent + r * t * run.layer.heads * index.shape[1] * t <= MOST_WEIGHTS:
-            q, k, _ = run.qkv[0].detach().cpu().to(affinity.dtype).chunk(3, dim=-1)
-            real = None if run.real is None else run.real.cpu()
-            weights = token_weights(q, k, index, run.layer.heads, run.layer.scale, real)
-        views.append(View(run.name, run.layer.grid, run.size, index, affinity, weights))
+        r, t = call.qkv.shape[1:3]
+        if tokens and spent + r * t * call.layer.heads * index.shape[1] * t <= MOST_WEIGHTS:
+            q, k, _ = call.qkv[0].detach().cpu().to(affinity.dtype).chunk(3, dim=-1)
+            real = None if call.real is None else call.real.cpu()
+            weights = token_weights(q, k, index, call.layer.heads, call.layer.scale, real)
+        views.append(View(call.layer.grid, call.size, call.name, index, affinity, weights))
 
     chosen = {name: layer for name, layer in found.items() if layers is None or name in layers}
-    with evaluating(model), torch.no_grad(), watch(chosen, note):
+    with evaluating(model), torch.no_grad(), record_calls(chosen, note):
         model(images)
     return views
-
-
-def bra_layers(model: nn.Module) -> dict[str, BiLevelRoutingAttention]:
-    """The BRA layers of a model by name, each once."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, BiLevelRoutingAttention)}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation; afterwards every module is in the mode in which it was."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-class Run(NamedTuple):
-    """One run of a BRA layer on a batch of maps.
-
-    name: the layer's, with ", run 2" if it is the second. size: (h, w) of the maps. qkv: (b r t 3c).
-    real: (r t), which tokens are no padding; None: all.
-    """
-
-    name: str
-    layer: BiLevelRoutingAttention
-    size: tuple[int, int]
-    routes: Routes
-    qkv: Tensor
-    real: Tensor | None
-
-
-@contextmanager
-def watch(layers: Mapping[str, BiLevelRoutingAttention], note: Callable[[Run], None]) -> Iterator[None]:
-    """Call `note` each time one of the layers has run. Raises ValueError at the end if none has."""
-    seen: dict = {}  # of the layer that runs now
-    runs: Counter[str] = Counter()
-
-    def ran(name: str, layer: BiLevelRoutingAttention, out: Tensor) -> None:
-        x = out.permute(0, 2, 3, 1) if isinstance(layer, BRA2d) else out  # of the input's size
-        runs[name] += 1
-        again = f", run {runs[name]}" if runs[name] > 1 else ""
-        real = layer.cut(x)[1]
-        note(Run(name + again, layer, tuple(x.shape[1:3]), seen.pop("routes"), seen.pop("qkv"), real))
-
-    hooks = []
-    for name, layer in layers.items():
-        hooks += [
-            layer.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv)),
-            layer.router.register_forward_hook(lambda module, inputs, routes: seen.update(routes=routes)),
-            layer.register_forward_hook(lambda layer, inputs, out, name=name: ran(name, layer, out)),
-        ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not runs:
-        raise ValueError("model must run a BiLevelRoutingAttention or BRA2d layer that is watched, but none ran")
 
 
 def token_weights(

@@ -8,10 +8,13 @@ import torch
 from bra import draw
 from bra.biformer import BiFormer
 from bra.data import DataSet, Images, derive_seed, normalise
-from bra.explorer.portrait import Portrait, of_held_out, of_pixels, open_photograph
+from bra.explorer.page import portrait_page
+from bra.explorer.portrait import Portrait, read_history
+from bra.explorer.sitters import of_held_out, of_pixels, open_photograph
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.measure import environment
+from bra.partition import middle_region
 from bra.patterns import random_regions
 from bra.topk import TableRouter
 from bra.train.evaluation import evaluate
@@ -37,8 +40,8 @@ def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
     else:
         draw_photo(model, data).save(run.routes)
     run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, they are safe
-    portrait = of_held_out(model, data, str(run.path), last["held_out"], run.read_routing(), last["step"])
-    write_atomically(run.explorer, portrait.html())
+    portrait = of_held_out(model, data, str(run.path), last["held_out"], read_history(run.read_routing()), last["step"])
+    write_atomically(run.explorer, portrait_page(portrait))
 
 
 def blindfold(model: BiFormer, seed: int) -> BiFormer:
@@ -66,7 +69,7 @@ def draw_photo(model: BiFormer, data: DataSet) -> draw.Picture:
     """The first held-out image, and what its middle region reads in the last block of every routed stage."""
     images = next(data.held_out(1)).image
     model.eval()
-    device, (rows, columns) = next(model.parameters()).device, model.config.grid
+    device = next(model.parameters()).device
     titles, tables = [], []
     for i, stage in enumerate(model.stages):
         with record_routes(stage) as routes:
@@ -75,7 +78,7 @@ def draw_photo(model: BiFormer, data: DataSet) -> draw.Picture:
             tables.append(routes[-1].index[0].cpu())
             titles.append(f"stage {i}, last block")
     image = (images[0] / 127.5 - 1).expand(3, -1, -1)
-    return draw.routed_photos(image, tables, model.config.grid, rows // 2 * columns + columns // 2, titles)
+    return draw.routed_photos(image, tables, model.config.grid, middle_region(model.config.grid), titles)
 
 
 def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Portrait:
@@ -95,7 +98,7 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
         return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
     if kept[0] == "best":
         return of_held_out(model, data, f"{folder}, best weights so far", number=number)
-    history = [] if number else run.read_routing()
+    history = [] if number else read_history(run.read_routing())
     return of_held_out(model, data, str(folder), run.read_summary()["held_out"], history, config.steps, number)
 
 

@@ -15,9 +15,9 @@ from bra import official
 from bra.biformer import NANO, BiFormer
 from bra.data import Arrays, DamagedImage, RecallBoards, normalise
 from bra.data.recall import Recall
-from bra.explorer.page import start
+from bra.explorer.page import portrait_page
 from bra.explorer.payload import pack
-from bra.explorer.portrait import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
+from bra.explorer.sitters import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
 from bra.files import read_json
 from bra.look.views import look
 from bra.train import train
@@ -52,16 +52,16 @@ def test_a_runs_portrait_is_of_its_last_weights_and_one_held_out_board(number):
     model, data, _ = load_model(COMMITTED)
     model = model.double()
     assert torch.equal(portrait.image, expected.image[0])
-    assert portrait.about["truth"] == (expected.query.item(), expected.target.item())
+    assert portrait.truth == (expected.query.item(), expected.target.item())
     said = data.classes[model(normalise(expected.image, data.mean, data.std).double()).argmax()]
     is_ = data.classes[expected.label.item()]
-    assert portrait.about["title"] == f"{COMMITTED}, held-out image {number}: says {said}, is {is_}"
+    assert portrait.title == f"{COMMITTED}, held-out image {number}: says {said}, is {is_}"
     views = look(model, expected.image.double())
     for found, wanted in zip(portrait.views, views, strict=True):
         assert found.name == wanted.name and found.affinity.dtype == found.weights.dtype == torch.float64
         assert all(torch.equal(getattr(found, x), getattr(wanted, x)) for x in ("index", "affinity", "weights"))
-    assert portrait.about["step"] == 500
-    assert len(portrait.about["history"]) == (0 if number else 14), "the diary is about the first board"
+    assert portrait.step == 500
+    assert len(portrait.history) == (0 if number else 14), "the history is about the first board"
 
 
 def test_hit_rates_stand_beside_the_blocks_and_the_best_block_comes_first(run):
@@ -71,14 +71,14 @@ def test_hit_rates_stand_beside_the_blocks_and_the_best_block_comes_first(run):
         (run / "summary.json").write_text(json.dumps(summary))
         portrait = of_run(run)
         assert portrait.block == best
-        assert portrait.about["columns"] == {
+        assert portrait.columns == {
             "asking region reads the right one, 4096 boards": [f"{rate:.1%}" for rate in rates],
             "right one reads the asking one, 4096 boards": ["50.0%", "6.3%"],
         }
-        assert f'"block": {best},' in portrait.html()
+        assert f'"block": {best},' in portrait_page(portrait)
     del summary["held_out"]["reverse_hit_rate"]
     (run / "summary.json").write_text(json.dumps(summary))
-    assert list(of_run(run).about["columns"]) == ["asking region reads the right one, 4096 boards"], (
+    assert list(of_run(run).columns) == ["asking region reads the right one, 4096 boards"], (
         "a run of before it was measured"
     )
 
@@ -89,17 +89,17 @@ def test_the_first_board_has_the_history_of_the_training_and_others_have_none(ru
     pages = [{"step": step, "index": index, "affinity": affinity} for step in (0, 10, 500)]
     (run / "routing.jsonl").write_text("".join(json.dumps(page) + "\n" for page in pages))
     portrait = of_run(run)
-    payload = pack(portrait.views, portrait.image, **portrait.about)
-    assert payload["steps"] == [0, 10, 500] and start(payload)["step"] == 500
-    assert of_run(run, number=1).about["history"] == []
+    payload = pack(portrait)
+    assert payload["steps"] == [0, 10, 500] and portrait.start()["step"] == 500
+    assert of_run(run, number=1).history == []
 
 
 def test_a_run_that_still_trains_shows_its_best_weights_so_far(run):
     (run / "model.safetensors").rename(run / "best.safetensors")
     (run / "summary.json").unlink()
     portrait = of_run(run)
-    assert f"{run}, best weights so far, held-out image 0: says" in portrait.about["title"]
-    assert "columns" not in portrait.about, "nothing has been measured with these"
+    assert f"{run}, best weights so far, held-out image 0: says" in portrait.title
+    assert not portrait.columns, "nothing has been measured with these"
     (run / "best.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="run holds no weights of a run: train first, or give another folder"):
         of_run(run)
@@ -113,7 +113,8 @@ def test_a_board_that_is_not_held_out_is_refused(number):
 
 def test_a_photograph_in_a_runs_model(photograph):
     portrait = of_run(COMMITTED, photograph=photograph)
-    assert portrait.about == {"title": f"{COMMITTED}, cat.png"}, "no right answer is known"
+    assert portrait.title == f"{COMMITTED}, cat.png"
+    assert portrait.truth is None and not portrait.history and not portrait.columns, "no right answer is known"
     pixels = open_photograph(photograph, 32, 1.0)
     assert torch.equal(portrait.image, pixels / 127.5 - 1)
     model, data, _ = load_model(COMMITTED)
@@ -143,8 +144,8 @@ def test_held_out_photographs_are_shown_as_they_are():
     portrait = of_held_out(model, data, "x", number=1)
     shown = next(itertools.islice(data.held_out(1), 1, None)).image[0]
     assert torch.equal(portrait.image, shown / 127.5 - 1)
-    assert re.fullmatch("x, held-out image 1: says (cat|dog), is dog", portrait.about["title"])
-    assert "truth" not in portrait.about and "columns" not in portrait.about
+    assert re.fullmatch("x, held-out image 1: says (cat|dog), is dog", portrait.title)
+    assert portrait.truth is None and not portrait.columns
 
 
 def test_a_portrait_leaves_the_model_as_it_is():
@@ -156,17 +157,17 @@ def test_a_portrait_leaves_the_model_as_it_is():
 
 def test_a_photograph_and_an_untrained_model_of_ones_choice(photograph):
     portrait, again, other = (of_photograph(photograph, "nano", size=64, seed=s) for s in (1, 1, 2))
-    assert portrait.about["title"] == "cat.png, BiFormer nano, untrained: random weights"
+    assert portrait.title == "cat.png, BiFormer nano, untrained: random weights"
     assert portrait.image.shape == (3, 64, 64) and len(portrait.views) == 2
-    assert portrait.html() == again.html() != other.html()
+    assert portrait_page(portrait) == portrait_page(again) != portrait_page(other)
 
 
 def test_published_weights_are_loaded_and_named(photograph, monkeypatch):
     monkeypatch.setattr(official, "load", lambda model, path: model.head.weight.data.fill_(7))
     seen = []
-    monkeypatch.setattr("bra.explorer.portrait.look", lambda model, image: seen.append(model) or look(model, image))
+    monkeypatch.setattr("bra.explorer.sitters.look", lambda model, image: seen.append(model) or look(model, image))
     portrait = of_photograph(photograph, weights=Path("/x/biformer_tiny.pth"), size=32)
-    assert portrait.about["title"] == "cat.png, BiFormer tiny, weights of biformer_tiny.pth"
+    assert portrait.title == "cat.png, BiFormer tiny, weights of biformer_tiny.pth"
     assert (seen[0].head.weight == 7).all()
 
 

@@ -1,0 +1,97 @@
+"""Portraits of held-out images and of photographs, and what a model does with them.
+
+Models are looked at on the CPU in float64, so that the same weights give the same file on every machine.
+"""
+
+import copy
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from PIL import ImageOps
+from torch import Tensor
+
+from bra import official
+from bra.biformer import MODELS, BiFormer
+from bra.data import DataSet, Images, normalise, open_image
+from bra.data.decoding import centre_box, cut
+from bra.data.recall import Boards
+from bra.explorer.portrait import Portrait, Snapshot
+from bra.look.views import look
+
+LARGEST = 2048  # pixels on a side: of more, one look would take more memory than most machines have
+
+
+def of_held_out(
+    model: BiFormer,
+    data: DataSet,
+    name: str,
+    held_out: dict | None = None,
+    history: Sequence[Snapshot] = (),
+    step: int = 0,
+    number: int = 0,
+) -> Portrait:
+    """A held-out image and what the model says of it; for recall with the right answer.
+
+    held_out: what was measured on all of them, for the hit rates. Raises ValueError for a number that is not held out.
+    """
+    if not 0 <= number < data.held_out_count:
+        raise ValueError(f"number must be between 0 and {data.held_out_count - 1}, but is {number}")
+    batch = next(itertools.islice(data.held_out(1), number, None))
+    known: dict = {"history": history, "step": step}
+    rates = (held_out or {}).get("hit_rate", [])
+    if isinstance(batch, Boards):
+        known["truth"] = (int(batch.query), int(batch.target))
+    if rates:
+        over = f"{data.held_out_count} boards"
+        shown = {f"asking region reads the right one, {over}": rates}
+        if "reverse_hit_rate" in held_out:
+            shown[f"right one reads the asking one, {over}"] = held_out["reverse_hit_rate"]
+        known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
+    title = f"{name}, held-out image {number}"
+    portrait = of_pixels(model, batch.image[0], data, title, data.classes[int(batch.label)])
+    best = rates.index(max(rates)) if rates else 0
+    return replace(portrait, block=best, **known)
+
+
+def of_photograph(
+    path: Path, name: str = "tiny", weights: Path | None = None, size: int = 224, seed: int = 0
+) -> Portrait:
+    """A photograph and a BiFormer called `name`, with published weights or, said in the title, untrained.
+
+    Raises ValueError for a size that is not 1 to LARGEST; DamagedImage; what `official.load` raises.
+    """
+    if not 1 <= size <= LARGEST:
+        raise ValueError(f"size must be between 1 and {LARGEST} pixels, but is {size}")
+    pixels = open_photograph(path, size, 1.0)
+    torch.manual_seed(seed)
+    model, whose = BiFormer(MODELS[name]), "untrained: random weights"
+    if weights is not None:
+        official.load(model, weights)
+        whose = f"weights of {weights.name}"
+    return of_pixels(model, pixels, Images, f"{path.name}, BiFormer {name}, {whose}")
+
+
+def of_pixels(
+    model: BiFormer, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], title: str, label: str = ""
+) -> Portrait:
+    """An image as `data` has them, bytes or normalised floats, and what the model does with it; with `label`, says."""
+    model = copy.deepcopy(model).cpu().double().eval()
+    image = normalise(pixels[None], data.mean, data.std).double()
+    if label:
+        with torch.no_grad():
+            title += f": says {data.classes[model(image).argmax()]}, is {label}"
+    shown = pixels / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
+    return Portrait(shown, look(model, image), title)
+
+
+def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 size size"]:
+    """The middle square of a photograph, the right side up. Raises FileNotFoundError, DamagedImage."""
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} is no file")
+    with open_image(path, str(path)) as image:
+        upright = ImageOps.exif_transpose(image)
+        return cut(upright, centre_box(*upright.size, share), size)
