@@ -11,6 +11,7 @@ from repository import LEAVES, MODULES, ROOMS, ROOT, STEPS
 
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted((ROOT / "bra").rglob("*.py"))}
 COMMANDS = ["bra/explorer/__main__.py", "bra/train/__main__.py"]  # each shows or trains what the other makes
+EXPLORER = ("bra/__init__.py", "bra/explorer/__init__.py")  # bra.Explorer is loaded when somebody asks for it
 LATE = {  # what a function may import, and why not the file
     "datasets": "an extra of its own, and large",
     "kornia": "half a second, which runs without augmentation need not wait",
@@ -66,45 +67,37 @@ def imports(tree):
 
 
 def imported(file, files):
-    """The files of `bra` that a file imports, in functions too."""
-    found = []
+    """The files of `bra` that a file imports, in functions too; a module that has no file is left as it is written."""
     for module, name in imports(ast.parse(files[file])):
         if module.split(".")[0] == "bra":
-            found.append((name and file_of(f"{module}.{name}", files)) or file_of(module, files) or module)
-    return found
+            target = (name and file_of(f"{module}.{name}", files)) or file_of(module, files) or module.replace(".", "/")
+            if (file, target) != EXPLORER:
+                yield target
 
 
 def forbidden(file, files):
     """What is wrong with the imports of one file, a sentence each."""
     allowed, sentence = rule(file)
-    allowed = {*allowed, place(file)} - {"__init__"}  # from `bra` itself would be from all steps
-    lazy = file == "bra/__init__.py"  # bra.Explorer, see there
-    wrong = [
-        f"{file} imports {target}, but {sentence}"
-        for target in imported(file, files)
-        if place(target.replace(".", "/")) not in allowed and not (lazy and target == "bra/explorer/__init__.py")
-    ]
+    allowed = {*allowed, place(file)} - {"__init__"}  # `from bra import attend` would be from all steps
+    for target in imported(file, files):
+        if place(target) not in allowed:
+            yield f"{file} imports {target}, but {sentence}"
     tree = ast.parse(files[file])
     for module, _ in imports(tree):
         if module.startswith("."):
-            wrong.append(f"{file} imports {module}, but every import is written from its beginning: bra.room.file")
+            yield f"{file} imports {module}, but every import is written from its beginning: bra.room.file"
     for function in ast.walk(tree):
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) and not lazy:
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) and file != EXPLORER[0]:
             for module, _ in imports(function):
                 if not any(f"{module}.".startswith(f"{late}.") for late in LATE):
-                    wrong.append(
-                        f"{file} imports {module} inside {function.name}, which can hide a circle: import it at the "
-                        f"top. Only these may be late: {', '.join(LATE)}"
-                    )
-    return wrong
+                    yield (f"{file} imports {module} inside {function.name}, which can hide a circle: import it at "
+                           f"the top. Only these may be late: {', '.join(LATE)}")  # fmt: skip
 
 
 def circle(files):
     """The sentence that names the files of a circle of imports; None where there is none."""
-    graph = {file: set(imported(file, files)) - ({"bra/explorer/__init__.py"} if file == "bra/__init__.py" else set())
-             for file in files}  # fmt: skip
     try:
-        TopologicalSorter(graph).prepare()
+        TopologicalSorter({file: imported(file, files) for file in files}).prepare()
     except CycleError as error:
         return " imports ".join(reversed(error.args[1])) + ": move what they share to a file that imports neither"
     return None
@@ -138,7 +131,7 @@ def test_no_file_imports_itself_by_a_detour():
         ("bra/train/__main__.py", "import bra.bench", "imports bra/bench/__init__.py, but a command may import"),
         ("bra/checks/topk.py", "from bra.look import views", "imports bra/look/views.py, but checks judge steps"),
         ("bra/data/folder.py", "from bra import checks", "imports bra/checks/__init__.py, but data imports only"),
-        ("bra/data/folder.py", "import bra.gone", "imports bra.gone, but data imports only leaves,"),
+        ("bra/data/folder.py", "import bra.gone", "imports bra/gone, but data imports only leaves,"),
         ("bra/data/folder.py", "from .images import Images", "imports .images, but every import is written from its"),
         ("bra/data/base.py", "def f(): from bra.data import images", "imports bra.data inside f, which can hide"),
         ("bra/look/views.py", "def f(): import matplotlib.cm", "imports matplotlib.cm inside f, which can hide"),
@@ -146,7 +139,7 @@ def test_no_file_imports_itself_by_a_detour():
     ],
 )
 def test_a_planted_import_is_told(file, line, sentence):
-    planted = forbidden(file, FILES | {file: f"{FILES[file]}\n{line}\n"})
+    planted = list(forbidden(file, FILES | {file: f"{FILES[file]}\n{line}\n"}))
     assert any(found.startswith(f"{file} {sentence}") for found in planted), planted
 
 
