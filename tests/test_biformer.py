@@ -238,7 +238,7 @@ def test_multiply_adds_at_224_are_the_papers():
 def run_deployment(what):
     """In a process of its own: the shape checks of these tests are in the way of compilers."""
     environment = os.environ | {"JAXTYPING_DISABLE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    script = [sys.executable, str(ROOT / "tests" / "deployment.py"), what]
+    script = [sys.executable, str(ROOT / "tests" / "support" / "deployment.py"), what]
     done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
 

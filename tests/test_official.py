@@ -13,12 +13,12 @@ import bra
 from bra import official
 from bra.files import tensors_to_bytes
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent / "support" / "golden"
 MODELS = {"tiny": bra.biformer_tiny, "small": bra.biformer_small, "base": bra.biformer_base}
 
 
 def state_dict(name):
-    """What the official models of tests/golden hold."""
+    """What the official models of tests/support/golden hold."""
     entries = json.loads((GOLDEN / f"biformer_{name}.json").read_text())
     return {key: torch.from_numpy(np.asarray(golden_inputs.entry(key, shape))) for key, shape in entries}
 

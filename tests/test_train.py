@@ -148,7 +148,7 @@ def test_the_history_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
 def test_a_run_survives_every_kind_of_death(tmp_path):
     write_fashion_mnist(tmp_path / "data")
-    script = [sys.executable, "tests/kills.py", str(tmp_path / "data"), str(tmp_path)]
+    script = [sys.executable, "tests/support/kills.py", str(tmp_path / "data"), str(tmp_path)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(script, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

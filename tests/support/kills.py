@@ -1,6 +1,6 @@
 """Kill training in every way that one can think of, and look whether it goes on as if nothing had been.
 
-    python tests/kills.py FASHION_MNIST_FOLDER WORK_FOLDER
+    python tests/support/kills.py FASHION_MNIST_FOLDER WORK_FOLDER
 
 Every life of a run is a fork of this process, so that it starts at once. Prints one JSON object.
 """

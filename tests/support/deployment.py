@@ -1,4 +1,6 @@
-"""What test_biformer runs in a process of its own, where shape checks are off: `python tests/deployment.py WHAT`.
+"""What test_biformer runs in a process of its own, where shape checks are off.
+
+    python tests/support/deployment.py WHAT
 
 compile: `torch.compile(fullgraph=True)`, inference and training. export: `torch.export` with any batch size, and ONNX.
 """

@@ -1,4 +1,4 @@
-"""The weights and images behind tests/golden, drawn from names and sizes, so that none need be stored."""
+"""The weights and images behind tests/support/golden, drawn from names and sizes, so that none need be stored."""
 
 import zlib
 

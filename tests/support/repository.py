@@ -1,0 +1,16 @@
+"""Where things stand in the repository: what the tests of its form share. Imports nothing from `bra`."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# fmt: off
+STEMS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer", "biformer",
+         "kernels", "dense", "train", "explorer"]  # of the notebooks, by number; 09 and 10 are still to be written
+# fmt: on
+STEPS = STEMS[: STEMS.index("train")]  # one file each; `train` and `explorer` are rooms
+LEAVES = ["arguments", "files", "measure"]
+ROOMS = ["data", "official", "look", "draw", "explorer", "train", "bench"]  # each may import those before it
+MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a room
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

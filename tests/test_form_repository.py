@@ -1,0 +1,110 @@
+"""The files beside the code: packaging, targets, README, CONTRIBUTING; and that every module has its tests."""
+
+import re
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from repository import MODULES, NOTEBOOKS, PYPROJECT, ROOT, STEMS
+
+
+def test_the_package_holds_every_folder():
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "bra").rglob("__init__.py")}
+    assert set(PYPROJECT["tool"]["setuptools"]["packages"]) == packages
+
+
+def test_the_package_holds_every_file_that_is_not_python():
+    data = PYPROJECT["tool"]["setuptools"]["package-data"]
+    folders = {package: ROOT / package.replace(".", "/") for package in data}
+    named = {path for package, patterns in data.items() for name in patterns for path in folders[package].glob(name)}
+    files = {path for path in (ROOT / "bra").rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    assert named == files
+
+
+def test_every_module_has_its_tests_and_no_tests_are_orphans():
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    rooms = [module for module in MODULES if (ROOT / "bra" / module).is_dir()]
+    for module in MODULES:
+        own = {test for test in tests if test == module or (module in rooms and test.startswith(f"{module}_"))}
+        assert own, f"nothing tests bra/{module}: write tests/test_{module}.py"
+    files = {f"{room}_{path.stem}" for room in rooms for path in (ROOT / "bra" / room).glob("*.py")}
+    orphans = {test for test in tests - {*MODULES} - files if not test.startswith(("explorer_", "form_"))}
+    assert not orphans, f"{orphans}: tests bear the name of a step, a room, or a room and a file in it"
+
+
+def all_requirements():
+    lists = [PYPROJECT["project"]["dependencies"], *PYPROJECT["project"]["optional-dependencies"].values()]
+    return {(r := Requirement(text)).name: r for texts in lists for text in texts if not text.startswith("bra[")}
+
+
+def test_constraints_pin_a_version_that_pyproject_allows():
+    lines = [line for line in (ROOT / ".ci" / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {Requirement(line).name.lower().replace("_", "-"): Requirement(line).specifier for line in lines}
+    for name, requirement in all_requirements().items():
+        (pin,) = pins[name]
+        assert pin.operator == "==", name
+        assert pin.version in requirement.specifier, f"{name} {pin} is outside {requirement.specifier}"
+
+
+def test_all_means_all_extras():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (everything,) = extras["all"]
+    assert Requirement(everything).extras == extras.keys() - {"all"}
+
+
+def test_environment_yml_agrees_with_pyproject():
+    content = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [line for line in content["dependencies"] if isinstance(line, str)]
+    (pip,) = [line["pip"] for line in content["dependencies"] if isinstance(line, dict)]
+    python = conda[0].removeprefix("python ")
+    assert SpecifierSet(python) == SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert pip == ["-c .ci/constraints.txt", "-e .[all]"]
+    rattler = pytest.importorskip("rattler", reason="py-rattler, which knows conda's grammar, has no wheel here")
+    assert [rattler.MatchSpec(line, strict=True).name.normalized for line in conda] == ["python", "pip"]
+
+
+def test_readme_ci_and_workflow_run_the_same_targets():
+    makefile, run, workflow, readme = (
+        (ROOT / name).read_text() for name in ("Makefile", ".ci/run", ".github/workflows/ci.yml", "README.md")
+    )
+    targets = set(re.findall(r"^(\w+):.*## ", makefile, re.M))
+    assert set(re.search(r"\.PHONY: (.*)", makefile)[1].split()) == targets
+    for text in (run, workflow, readme):
+        used = set(re.findall(r"^[ `-]*(?:run: )?make (\w+)", text, re.M))
+        assert used >= {"test"} and used <= targets
+    supported = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    tested = yaml.safe_load(workflow)["jobs"]["test"]["strategy"]["matrix"]["python"]
+    minors = [f"3.{minor}" for minor in range(30) if f"3.{minor}.0" in supported]
+    assert tested == [minors[0], minors[-1]], "the workflow must try the oldest and the newest Python"
+
+
+def test_make_test_compares_notebooks_and_make_notebooks_keeps_folds():
+    makefile = (ROOT / "Makefile").read_text()
+    assert "pytest --nbval notebooks/" in makefile
+    assert "preserve_cell_metadata_mask=\"{'tags', 'jupyter', 'cellView'}\"" in makefile
+
+
+def test_readme_code_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_readme_map_marks_what_exists():
+    rows = re.findall(r"^\| (\d\d) \| (.*?) \|", (ROOT / "README.md").read_text(), re.M)
+    assert [int(number) for number, _ in rows] == list(range(len(STEMS)))
+    written = {path.stem for path in NOTEBOOKS}
+    for number, cell in rows:
+        name = f"{number}_{STEMS[int(number)]}"
+        expected = f"[{STEMS[int(number)]}](notebooks/{name}.ipynb)" if name in written else STEMS[int(number)]
+        assert cell == expected
+    ready = re.findall(r"^\| (\d\d) \|.*\| \*\*to read now\*\* \|$", (ROOT / "README.md").read_text(), re.M)
+    assert ready == [name[:2] for name in sorted(written)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "book/index.md", "book/glossary.md"])
+def test_relative_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(link).exists(), link

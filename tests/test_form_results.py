@@ -1,0 +1,94 @@
+"""The numbers of README.md are those of book/results, and both say by which command they were measured."""
+
+import json
+import re
+
+import pytest
+from repository import NOTEBOOKS, ROOT
+
+RESULTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "book" / "results").glob("*.json")}
+TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "book/index.md")), *NOTEBOOKS]
+
+
+def missing_commands(text):
+    """Of the modules that a text starts, as `python -m bra.train` does, those that are no command."""
+    modules = {name.rstrip(".") for name in re.findall(r"-m (bra[.\w]*)", text)}
+    return {module for module in modules if not is_command(ROOT / module.replace(".", "/"))}
+
+
+def is_command(stem):
+    """Whether a module can be started: a folder with a `__main__`, or a file that ends by starting itself."""
+    file = stem.with_suffix(".py")
+    return (stem / "__main__.py").exists() or (file.exists() and '__name__ == "__main__"' in file.read_text())
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_say_where_they_come_from(name):
+    command = RESULTS[name]["command"]
+    assert command.startswith(("python -m bra.", "python .ci/"))
+    assert not missing_commands(command), f"book/results/{name}.json: {command}"
+    assert RESULTS[name]["environment"].keys() >= {"date", "commit", "processor", "threads", "python", "torch"}
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
+def test_commands_that_are_named_can_be_started(path):
+    assert not missing_commands(path.read_text())
+
+
+def test_a_command_that_is_gone_is_found():
+    text = "python -m bra.train --steps 3, python -m bra.gone. And python -m bra.topk, torchrun -m bra.data.hub"
+    assert missing_commands(text) == {"bra.gone", "bra.topk", "bra.data.hub"}
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def by_label(name):
+    """What the runs of an experiment reached on held-out images: a list for each label."""
+    found = {}
+    for run in RESULTS[name]["runs"]:
+        found.setdefault(run["label"], []).append(run["held_out"])
+    return found
+
+
+def recall_rows():
+    for label, found in by_label("recall_routers").items():
+        accuracies, hits = [f["accuracy"] for f in found], [max(f["hit_rate"]) for f in found]
+        yield f"| {label} | {mean(accuracies):.1%} | {min(accuracies):.1%} | {mean(hits):.2f} | {min(hits):.2f} |"
+
+
+def fashion_rows():
+    for label, found in by_label("fashion_mnist").items():
+        yield " | ".join([f"| {label}", *(f"{f['accuracy']:.1%}" for f in found)]) + " |"
+
+
+def bench_rows():
+    case, measured = {"part", "b", "r", "t", "c", "k", "side", "grid", "name", "size", "mode"}, {}
+    for row in RESULTS["bench_all_cpu"]["rows"]:
+        same = tuple(str(value) for key, value in row.items() if key in case)
+        measured.setdefault(same, {})[row["way"]] = row
+    return filter(None, map(bench_row, measured.values()))
+
+
+def bench_row(ways):
+    """The row of README.md for one case of the bench, by its ways; None for those that are not told there."""
+    ours = ways["ours"]
+    if ours["part"] == "core":
+        spent, theirs = 1000 * ours["seconds"], 1000 * ways["expanded"]["seconds"]
+        sizes = "| {b} | {r} | {t} | {c} | {k} |".format(**ours)
+        return f"{sizes} {theirs:.0f} | {spent:.0f} | {theirs / spent:.0f} |"
+    if ours["part"] == "model":
+        spent, theirs = ours["seconds"], ways["official"]["seconds"]
+        sizes = "| {name} | {b} | {size} | {grid} x {grid} | {mode} |".format(**ours)
+        smaller = ways["official"]["bytes"] / ours["bytes"]
+        return f"{sizes} {theirs:.2f} | {spent:.2f} | {theirs / spent:.1f} | {smaller:.1f} |"
+    return None
+
+
+@pytest.mark.parametrize("rows, least", [(recall_rows, 9), (fashion_rows, 6), (bench_rows, 14)])
+def test_readme_tables_are_those_of_the_results(rows, least):
+    readme, expected = (ROOT / "README.md").read_text(), list(rows())
+    assert len(expected) >= least
+    for row in expected:
+        assert row in readme, f"README.md must hold the row {row}"
