@@ -16,7 +16,7 @@ from bra.look.views import View
 
 ROOT = Path(__file__).parent.parent
 FOLDER, SUPPORT = ROOT / "bra" / "explorer" / "front_end", ROOT / "tests" / "support"
-CASES = [((3, 5), (7, 11)), ((4, 4), (7, 7)), ((2, 2), (1, 3)), ((7, 7), (3, 3)), ((1, 1), (1, 1)), ((2, 3), (4, 6))]
+CASES = [((3, 5), (7, 11)), ((4, 4), (7, 7)), ((2, 2), (1, 3)), ((7, 7), (3, 3)), ((1, 1), (1, 1)), ((3, 2), (5, 9))]
 
 
 def case(grid, size):
@@ -91,7 +91,8 @@ def test_the_files_satisfy_typescript():
 def test_joining_takes_out_imports_exports_and_types():
     sources = {
         "a": "/** @param {number} x */\nexport const twice = (x) => 2 * x;\n",
-        "b": 'import { twice } from "./a.js";\n\nexport function four(/** @type {number} */ y) {\n  return twice(twice(y));\n}\n'
+        "b": 'import { twice } from "./a.js";\n\nexport function four(/** @type {number} */ y) {\n'
+        "  return twice(twice(y));\n}\n"
         "export default { render };\n",
     }
     expected = (
