@@ -4,7 +4,9 @@
 The wrong answers are written as a reader would write them, not as `bra.checks` recognises them.
 """
 
+import importlib
 import math
+import re
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from bra import checks
+from bra.checks.judge import recall
 
 # --- right answers -----------------------------------------------------------------------------------------------
 
@@ -528,3 +531,70 @@ def test_each_diagnosis_belongs_to_one_mistake():
 
 def test_another_integer_type_is_as_good():
     assert checks.patterns(lambda grid, side: windows(grid, side).int())
+
+
+# --- recall questions: (step, right answers, [(wrong answers, what must be said)]) ------------------------------------
+
+RECALLED = {
+    "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R")]),
+    "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),
+    "adjacency": ((False, True), [((True, True), "a_key_bias"), ((False, False), "a_query_bias")]),
+    "topk": (({1, 2, 4}, False), [(({2, 3, 5}, False), "from 1"), (({1, 2}, False), "k is 3"), (({1, 2, 4}, True), "own choice")]),
+    "gather": (((8, 49, 64, 128), 12.8, 157.4), [
+        (((8, 49, 4, 16, 128), 12.8, 157.4), "share one axis"), (((8, 49, 64, 128), 25.7, 157.4), "keys and values"),
+        (((8, 49, 64, 128), 12.8, 314.7), "keys and values"), (((8, 49, 64, 128), 12.8, 1), "(b, r, r, t, c)"),
+    ]),
+    "attention": ((128, 1_605_632, 39_337_984), [
+        ((512, 1_605_632, 39_337_984), "all heads"), ((128, 401_408, 39_337_984), "one head"), ((128, 1_605_632, 1), "every token"),
+    ]),
+    "lce": ((4800, 25, 451_680), [((4704, 25, 451_680), "biases"), ((4800, 28, 451_680), "overlap"), ((4800, 25, 451_584), "biases")]),
+    "layer": ((38_208,), [((39_744,), "3 x 3"), ((37_728,), "Biases"), ((4,), "Four square")]),
+    "biformer": (((150, 125), 396, 396), [
+        (((125, 150), 396, 396), "Height"), (((150, 125), 357, 396), "round down"), (((150, 125), 396, 99), "reads four"),
+    ]),
+}  # fmt: skip
+
+
+def recalled(name, answers):
+    return getattr(checks, f"{name}_recall")(*answers)
+
+
+def test_every_step_has_a_check_of_its_recall_question():
+    assert RECALLED.keys() == RIGHT.keys() - {"explorer"}
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_right_answers_of_a_recall_question_pass(name):
+    right, _ = RECALLED[name]
+    assert recalled(name, right), recalled(name, right)
+    as_read = [list(x) if isinstance(x, tuple | set) else torch.tensor(x) for x in right]
+    assert recalled(name, as_read), "lists and tensors are as good"
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_right_one(name):
+    right, wrongs = RECALLED[name]
+    for wrong, says in wrongs:
+        verdict = recalled(name, wrong)
+        assert not verdict and says in verdict.text, verdict
+        at = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
+        assert isinstance(right[at], bool) or not re.search(rf"\b{re.escape(str(right[at]))}\b", verdict.text)
+    for at in range(len(right)):
+        for odd in ("six", [], object(), math.nan, torch.zeros(3), float("inf"), -1, {7}, 10**9):
+            verdict = recalled(name, right[:at] + (odd,) + right[at + 1 :])
+            assert not verdict and "is wrong." in verdict.text, (at, odd)
+        missing = recalled(name, right[:at] + (None,) + right[at + 1 :])
+        assert not missing and missing.text.endswith("has no answer yet.")
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_every_typical_mistake_of_recall_is_told_and_is_one(name, monkeypatch):
+    seen = []
+    module = importlib.import_module(f"bra.checks.{name}")
+    monkeypatch.setattr(module, "recall", lambda facts, praise: seen.extend(facts) or recall(facts, praise))
+    recalled(name, RECALLED[name][0])
+    for fact in seen:
+        assert fact.hint and fact.right not in fact.typical
+        for wrong, says in fact.typical.items():
+            told = recall([fact._replace(given=wrong)], "")
+            assert not told and says in told.text

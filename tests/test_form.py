@@ -268,7 +268,7 @@ class TestNotebook:
         nbformat.validate(notebook)
         assert notebook.metadata == {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            "language_info": {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"},
         }
         hidden = {"source_hidden": True, "outputs_hidden": True}
         folded = {"jupyter": hidden, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab

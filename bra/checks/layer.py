@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Mistake, Verdict, judge, numbers
+from bra.checks.judge import Fact, Mistake, Verdict, judge, numbers, recall
 from bra.layer import BiLevelRoutingAttention
 
 CUT = "b (i u) (j v) c -> b (i j) (u v) c"
@@ -115,3 +115,16 @@ def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: in
     shapes = {name: p.shape for name, p in BiLevelRoutingAttention(size[2], heads, grid, k).state_dict().items()}
     weights = {name: numbers(*shape, seed=i) / 3 for i, (name, shape) in enumerate(shapes.items())}
     return numbers(2, *size, seed=9), weights, heads, grid, k
+
+
+def layer_recall(weights) -> Verdict:
+    """Weights of a layer with 96 channels and a 3 x 3 LCE."""
+    facts = [
+        Fact("my_weights", weights, 38_208, "Four square matrices with biases; a filter and a bias for each channel.", {
+            39_744: "The LCE has a filter of 3 x 3 here, not 5 x 5.",
+            37_248: "The LCE has weights, too.",
+            37_728: "Biases are weights, too: 3C of qkv, C of out, C of the LCE.",
+            28_896: "The output projection is missing.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Heads, grid and k do not matter: routing has no weights.")
