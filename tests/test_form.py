@@ -351,6 +351,9 @@ class TestStepNotebook:
             for tag in ("exercise", "solution")
         )
         assert len(asked) == len(solved) == 1
+        assert f"checks.{path.stem[3:]}_recall(" in next(
+            c.source for c in cells if "exercise" in c.metadata.get("tags", [])
+        )
         assert asked[0].outputs[-1].data["text/plain"] == "Not yet. Your function returns nothing yet."
         assert solved[0].outputs[-1].data["text/plain"].startswith("Right. ")
         for cell in cells:
