@@ -285,6 +285,7 @@ class TestNotebook:
             if cell.cell_type == "code":
                 assert len(cell.source.splitlines()) <= 30, cell.source
                 assert not cell.source.rstrip().endswith(";"), cell.source
+                assert '"../' not in cell.source, "bra.files.results finds it from any folder"
             else:
                 prose = re.sub(r"^\|.*\|$|\$.*?\$", "", cell.source, flags=re.M)
                 folded = re.findall(r"<details>.*?</details>", prose, re.S)
