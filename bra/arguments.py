@@ -1,7 +1,7 @@
 """What the package says about a bad argument: its name, its value, and what is allowed. On a command line: one line."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -16,8 +16,9 @@ def require_axes(name: str, x: Tensor, axes: str) -> None:
 
 def require_grid(grid: tuple[int, int]) -> None:
     """Raise ValueError unless `grid` is (rows, columns) of at least one region each."""
-    if len(grid) != 2 or min(grid) < 1:
-        raise ValueError(f"grid must be (rows, columns) of regions, each at least 1, but is {tuple(grid)}")
+    if not isinstance(grid, Sequence) or len(grid) != 2 or min(grid) < 1:
+        shown = tuple(grid) if isinstance(grid, Sequence) else grid
+        raise ValueError(f"grid must be (rows, columns) of regions, such as (7, 7), each at least 1, but is {shown}")
 
 
 def require_k(k: int, regions: int) -> None:

@@ -54,9 +54,9 @@ def attend(
     way = cheapest_way(q, index) if way is None else way
     if valid is None:
         return way(q, k, v, index, heads, scale)
-    real = valid[index]  # b r n t
-    some = real.any(dim=(2, 3))[:, :, None, None]  # a softmax over nothing would be NaN: let it run over all, and
-    return way(q, k, v, index, heads, scale, real | ~some) * some  # put 0 in its place
+    valid_keys = valid[index]  # b r n t
+    some = valid_keys.any(dim=(2, 3))[:, :, None, None]  # a softmax over nothing would be NaN: let it run over all, and
+    return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some  # put 0 in its place
 
 
 def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
@@ -73,43 +73,45 @@ def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
     return attend_gathered
 
 
-def attend_gathered(q, k, v, index, heads, scale, real=None):
-    """The definition: gather, then attend. real: (b r n t), which of the selected tokens get attention.
+def attend_gathered(q, k, v, index, heads, scale, valid_keys=None):
+    """The definition: gather, then attend. valid_keys: (b r n t), which of the selected tokens get attention.
 
     Where PyTorch has a fused kernel, the weights are never stored; the gathered keys and values are, n times as many
     as there are tokens.
     """
     keys, values = gather_regions(k, index), gather_regions(v, index)
     queries, keys, values = (rearrange(x, "b r t (m d) -> (b r) m t d", m=heads) for x in (q, keys, values))
-    mask = None if real is None else rearrange(real, "b r n t -> (b r) 1 1 (n t)")
+    mask = None if valid_keys is None else rearrange(valid_keys, "b r n t -> (b r) 1 1 (n t)")
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
     return rearrange(out, "(b r) m t d -> b r t (m d)", r=index.shape[1])
 
 
-def attend_masked(q, k, v, index, heads, scale, real=None):
+def attend_masked(q, k, v, index, heads, scale, valid_keys=None):
     """Gather nothing: attend to all tokens, and add log(how often its region is read) to a token's score.
 
     log 0 is -inf, a weight of 0, for what is not read. Some of the products are wasted, but they are large.
     """
     b, r, t, _ = q.shape
-    real = index.new_ones(1, dtype=torch.bool) if real is None else real
+    valid_keys = index.new_ones(1, dtype=torch.bool) if valid_keys is None else valid_keys
     reads = q.new_zeros(b, r, r, t)
-    reads.scatter_add_(2, index[..., None].expand(-1, -1, -1, t), real.to(q.dtype).expand(*index.shape, t))
+    reads.scatter_add_(2, index[..., None].expand(-1, -1, -1, t), valid_keys.to(q.dtype).expand(*index.shape, t))
     mask = reads.log()[:, :, None].expand(-1, -1, t, -1, -1).reshape(b, 1, r * t, r * t)
     q, k, v = (rearrange(x, "b r t (m d) -> b m (r t) d", m=heads) for x in (q, k, v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     return rearrange(out, "b m (r t) d -> b r t (m d)", r=r)
 
 
-def attend_in_pieces(q, k, v, index, heads, scale, real=None):
+def attend_in_pieces(q, k, v, index, heads, scale, valid_keys=None):
     """Gather for a few regions at a time, so that what is gathered stays in the processor's cache, and is not kept."""
     b, r, _, _ = q.shape
     q, k, v = (rearrange(x, "b r t (m d) -> (b m r) t d", m=heads) for x in (q * scale, k, v))
     first = torch.arange(0, b * heads * r, r, device=index.device)
     rows = (first.view(b, heads, 1, 1) + index[:, None]).flatten(0, 2)
-    if real is not None:
-        real = real[:, None].expand(-1, heads, -1, -1, -1).flatten(0, 2).flatten(1)[:, None]  # (b m r) 1 (n t)
-    out = PieceByPiece.apply(q, k, v, rows, real)
+    if valid_keys is not None:
+        valid_keys = (
+            valid_keys[:, None].expand(-1, heads, -1, -1, -1).flatten(0, 2).flatten(1)[:, None]
+        )  # (b m r) 1 (n t)
+    out = PieceByPiece.apply(q, k, v, rows, valid_keys)
     return rearrange(out, "(b m r) t d -> b r t (m d)", m=heads, r=r)
 
 
@@ -122,24 +124,27 @@ class PieceByPiece(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, q, k, v, rows, real):
-        """q, k, v: (i t d). rows: (i n). real: (i 1 n*t) or None."""
-        ctx.save_for_backward(q, k, v, rows, real)
+    def forward(ctx, q, k, v, rows, valid_keys):
+        """q, k, v: (i t d). rows: (i n). valid_keys: (i 1 n*t) or None."""
+        ctx.save_for_backward(q, k, v, rows, valid_keys)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         for piece, _, keys, values in pieces(q, k, v, rows):
-            torch.bmm(weights(q[piece], keys, real, piece), values, out=out[piece])
+            torch.bmm(weights(q[piece], keys, valid_keys, piece), values, out=out[piece])
         return out
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # in the forward's precision, wherever backward is called
     def backward(ctx, grad):
         if torch.is_grad_enabled():  # that is, with create_graph=True: a gradient of this would be wrong, silently
-            raise RuntimeError("attend_in_pieces has no second derivative; pass way=attend_gathered to attend")
-        q, k, v, rows, real = ctx.saved_tensors
+            raise RuntimeError(
+                "attend_in_pieces has no second derivative: pass way=attend_gathered to attend, and call it under "
+                "torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+            )
+        q, k, v, rows, valid_keys = ctx.saved_tensors
         grad, (t, d) = grad.contiguous(), q.shape[1:]
         dq, dk, dv = (torch.zeros(q.shape, dtype=q.dtype, device=q.device) for _ in range(3))
         for piece, chosen, keys, values in pieces(q, k, v, rows):
-            p = weights(q[piece], keys, real, piece)
+            p = weights(q[piece], keys, valid_keys, piece)
             dv.index_add_(0, chosen, torch.bmm(p.mT, grad[piece]).view(-1, t, d))
             ds = torch.bmm(grad[piece], values.mT)
             ds.sub_((p * ds).sum(dim=-1, keepdim=True)).mul_(p)
@@ -161,9 +166,9 @@ def pieces(q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Iterator[tuple[slic
         yield piece, chosen, *(x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
 
 
-def weights(q: Tensor, keys: Tensor, real: Tensor | None, piece: slice) -> Tensor:
+def weights(q: Tensor, keys: Tensor, valid_keys: Tensor | None, piece: slice) -> Tensor:
     """The softmax over the keys of one piece."""
     scores = torch.bmm(q, keys.mT)
-    if real is not None:
-        scores.masked_fill_(~real[piece], float("-inf"))
+    if valid_keys is not None:
+        scores.masked_fill_(~valid_keys[piece], float("-inf"))
     return scores.softmax(dim=-1)

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+from torch._C import _functorch as functorch
 
 from bra.arguments import require_axes
 
@@ -37,7 +38,16 @@ def require_index(index: Tensor, b: int, r: int) -> None:
         raise ValueError(
             f"index must begin with the batch and regions of regions, ({b}, {r}), not {tuple(index.shape)}"
         )
-    if index.device.type == "cpu" and index.numel() and not torch.compiler.is_compiling():
+    if index.device.type == "cpu" and index.numel() and has_values(index):
         lowest, highest = index.aminmax()
         if lowest < 0 or highest >= r:  # else a row of another image would be read, silently
             raise IndexError(f"index must name regions 0 to {r - 1}, but holds {int(lowest)} to {int(highest)}")
+
+
+def has_values(index: Tensor) -> bool:
+    """Whether one can look at its numbers: not while `torch.compile` or `torch.func.vmap` only follow what is done."""
+    if torch.compiler.is_compiling():
+        return False
+    while functorch.is_gradtrackingtensor(index):  # torch.func.grad's wrapping, within which vmap's may be
+        index = functorch.get_unwrapped(index)
+    return not functorch.is_batchedtensor(index)

@@ -81,10 +81,11 @@ class BiLevelRoutingAttention(nn.Module):
         require_axes("x", x, "b h w c")
         if x.shape[-1] != self.dim:
             raise ValueError(f"x must have {self.dim} channels on its last axis, but its shape is {tuple(x.shape)}")
-        padded, valid = pad_to_grid(x, self.grid)
-        size = padded.shape[1:3]
-        real = None if size == x.shape[1:3] else partition_regions(valid[None, :, :, None], self.grid)[0, :, :, 0]
-        return partition_regions(padded, self.grid), real, size
+        padded, valid_map = pad_to_grid(x, self.grid)
+        size, valid = padded.shape[1:3], None
+        if size != x.shape[1:3]:
+            valid = partition_regions(valid_map[None, :, :, None], self.grid)[0, :, :, 0]
+        return partition_regions(padded, self.grid), valid, size
 
     def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
         """Ask the router, and tell it of regions without a real token where there was padding.

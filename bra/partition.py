@@ -56,15 +56,16 @@ def pad_to_grid(
     require_grid(grid)
     h, w = x.shape[1:3]
     below, beside = -h % grid[0], -w % grid[1]
-    valid = torch.ones(h, w, dtype=torch.bool, device=x.device)
+    valid_map = torch.ones(h, w, dtype=torch.bool, device=x.device)
     if below or beside:
         x = F.pad(x, (0, 0, 0, beside, 0, below))
-        valid = F.pad(valid, (0, beside, 0, below))
-    return x, valid
+        valid_map = F.pad(valid_map, (0, beside, 0, below))
+    return x, valid_map
 
 
 def middle_region(grid: Grid) -> int:
-    """The region in the middle of the grid."""
+    """The region in the middle of the grid. Raises ValueError for a grid that is none."""
+    require_grid(grid)
     return grid[0] // 2 * grid[1] + grid[1] // 2
 
 

@@ -1,7 +1,7 @@
 """Step 03. Which regions should this region read: the routing index, and the modules that make it.
 
 A router is a module that maps the region means of q and k to `Routes`. When the map was padded it is also
-given `real`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it. It
+given `valid_regions`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it. It
 learns all the same: the q and k whose means decide are those of the token attention, and they get its gradient.
 """
 
@@ -50,12 +50,12 @@ class TopKRouter(nn.Module):
         self,
         q_means: Float[Tensor, "b r c"],
         k_means: Float[Tensor, "b r c"],
-        real: Bool[Tensor, " r"] | None = None,
+        valid_regions: Bool[Tensor, " r"] | None = None,
     ) -> Routes:
         """A region without real tokens gets the affinity -inf, so it is chosen last."""
         affinity = region_affinity(q_means, k_means)
-        if real is not None:
-            affinity = affinity.masked_fill(~real, float("-inf"))
+        if valid_regions is not None:
+            affinity = affinity.masked_fill(~valid_regions, float("-inf"))
         return Routes(top_k_regions(affinity, self.k), affinity)
 
     def extra_repr(self) -> str:
@@ -77,9 +77,9 @@ class TableRouter(nn.Module):
         self,
         q_means: Float[Tensor, "b r c"],
         k_means: Float[Tensor, "b r c"],
-        real: Bool[Tensor, " r"] | None = None,
+        valid_regions: Bool[Tensor, " r"] | None = None,
     ) -> Routes:
-        """Raises ValueError if the table has not one row a region. `real` changes nothing: a table is fixed."""
+        """Raises ValueError if the table has not one row a region. `valid_regions` changes nothing: a table is fixed."""
         if len(self.table) != q_means.shape[1]:
             raise ValueError(f"table must have one row a region, {q_means.shape[1]}, but has {len(self.table)}")
         index = self.table.expand(len(q_means), -1, -1)

@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+import bra
 from bra import arguments
+from bra.partition import RegionGrid, middle_region
 
 
 def test_what_is_allowed_passes():
@@ -52,3 +54,26 @@ def test_on_a_command_line_an_error_that_the_user_can_mend_is_one_line(raised, c
 def test_an_error_of_ours_shows_where_it_is_from():
     with pytest.raises(KeyError), arguments.errors_in_one_line(ValueError, OSError):
         raise KeyError("k")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bra.BRA2d(16, 2, 7, 2),
+        lambda: bra.BiLevelRoutingAttention(16, 2, 7, 2),
+        lambda: bra.partition_regions(torch.zeros(1, 7, 7, 1), 7),
+        lambda: bra.pad_to_grid(torch.zeros(1, 7, 7, 1), 7),
+        lambda: bra.merge_regions(torch.zeros(1, 49, 1, 1), 7, (7, 7)),
+        lambda: bra.biformer_tiny(grid=7),
+        lambda: bra.local_regions(7, 4),
+        lambda: bra.axial_regions(7, 4),
+        lambda: bra.dilated_regions(7, 4),
+        lambda: bra.random_regions(7, 4, 0),
+        lambda: bra.all_regions(7),
+        lambda: RegionGrid(7, (14, 14)),
+        lambda: middle_region(7),
+    ],
+)
+def test_a_grid_that_is_one_number_as_in_the_official_code_is_refused_with_advice(call, unchecked):
+    with pytest.raises(ValueError, match=r"grid must be \(rows, columns\) of regions, such as \(7, 7\), .* but is 7$"):
+        call()

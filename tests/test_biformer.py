@@ -212,9 +212,9 @@ def test_routes_in_float32_under_bfloat16_autocast():
     seen = []
 
     class Spy(bra.TopKRouter):
-        def forward(self, q_means, k_means, real=None):
+        def forward(self, q_means, k_means, valid_regions=None):
             seen.append((q_means.dtype, k_means.dtype))
-            routes = super().forward(q_means, k_means, real)
+            routes = super().forward(q_means, k_means, valid_regions)
             seen.append((routes.affinity.dtype,) * 2)
             return routes
 

@@ -76,3 +76,25 @@ def test_says_what_is_wrong():
         bad[1, 2, 3] = wrong
         with pytest.raises(IndexError, match=rf"index must name regions 0 to 4, but holds .*{wrong}"):
             bra.gather_regions(regions, bad)
+
+
+def test_gradients_by_sample_are_those_of_one_sample_at_a_time():
+    """`vmap(grad)` has no values to look at, so it must go on without a look; `grad` alone has, and must look."""
+    layer = bra.BRA2d(6, 2, (3, 2), 2).double()
+    weights = {name: value.detach() for name, value in layer.named_parameters()}
+
+    def loss(weights, x):
+        return torch.func.functional_call(layer, weights, (x[None],)).square().sum()
+
+    for size in ((6, 4), (7, 5)):
+        x = torch.randn(3, 6, *size, dtype=torch.float64)
+        found = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, x)
+        alone = [torch.func.grad(loss)(weights, one) for one in x]
+        for name in weights:
+            torch.testing.assert_close(found[name], torch.stack([gradient[name] for gradient in alone]))
+
+    def wrong(regions):
+        return bra.gather_regions(regions, torch.full((1, 2, 1), 2)).sum()
+
+    with pytest.raises(IndexError, match="index must name regions 0 to 1, but holds 2 to 2"):
+        torch.func.grad(wrong)(torch.randn(1, 2, 3, 5))

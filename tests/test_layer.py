@@ -132,8 +132,8 @@ def test_bra2d_is_the_same_on_channels_first():
 
 def test_runs_inside_a_users_network_and_any_router_and_attention_fit():
     class SelfOnly(nn.Module):
-        def forward(self, q_means, k_means, real=None):
-            asked.append(None if real is None else real.tolist())
+        def forward(self, q_means, k_means, valid_regions=None):
+            asked.append(None if valid_regions is None else valid_regions.tolist())
             b, r, _ = q_means.shape
             return bra.Routes(torch.arange(r).expand(b, r)[:, :, None], q_means @ k_means.mT)
 

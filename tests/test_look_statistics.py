@@ -144,7 +144,7 @@ def test_the_references_are_those_of_simulated_random_routing():
 
 def test_random_routing_measures_as_its_reference():
     class Random(nn.Module):
-        def forward(self, q_means, k_means, real=None):
+        def forward(self, q_means, k_means, valid_regions=None):
             index = torch.rand(len(q_means), 6, 6).argsort(dim=-1)[:, :, :2]
             return Routes(index, torch.zeros(len(q_means), 6, 6))
 

@@ -231,7 +231,7 @@ def test_no_gradient_is_computed():
 class Flipped(nn.Module):
     """A router of one's own: each region reads those it likes least."""
 
-    def forward(self, q_means, k_means, real=None):
+    def forward(self, q_means, k_means, valid_regions=None):
         affinity = bra.region_affinity(q_means, k_means)
         return Routes((-affinity).topk(2, dim=-1).indices, affinity)
 

@@ -40,8 +40,8 @@ def join(sources: dict[str, str], style: str) -> str:
 
 def declared(source: str) -> list[str]:
     """The names that a file declares for itself and the others: those of lines that are not indented."""
-    names = re.findall(r"^(?:function|class) (\w+)", source, re.M)
-    for line in re.findall(r"^const (.*)", source, re.M):
+    names = re.findall(r"^(?:async )?(?:function\*?|class) (\w+)", source, re.M)
+    for line in re.findall(r"^(?:const|let|var) (.*)", source, re.M):
         names += re.findall(r"(?:^|, )(\w+) = ", line)
     return names
 

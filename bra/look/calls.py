@@ -35,7 +35,7 @@ class LayerCall(NamedTuple):
     """One call of a BRA layer on a batch of maps.
 
     name: the layer's, with ", run 2" if it ran before. size: (h, w) of the maps. qkv: (b r t 3c).
-    real: (r t), which tokens are no padding; None: all.
+    valid: (r t), which tokens are no padding; None: all.
     """
 
     name: str
@@ -43,7 +43,7 @@ class LayerCall(NamedTuple):
     size: tuple[int, int]
     routes: Routes
     qkv: Tensor
-    real: Tensor | None
+    valid: Tensor | None
 
 
 @contextmanager
@@ -56,8 +56,8 @@ def record_calls(layers: Mapping[str, BiLevelRoutingAttention], note: Callable[[
         x = out.permute(0, 2, 3, 1) if isinstance(layer, BRA2d) else out  # as large as the input
         runs[name] += 1
         again = f", run {runs[name]}" if runs[name] > 1 else ""
-        real = layer.cut(x)[1]
-        note(LayerCall(name + again, layer, tuple(x.shape[1:3]), seen.pop("routes"), seen.pop("qkv"), real))
+        valid = layer.cut(x)[1]
+        note(LayerCall(name + again, layer, tuple(x.shape[1:3]), seen.pop("routes"), seen.pop("qkv"), valid))
 
     hooks = []
     for name, layer in layers.items():

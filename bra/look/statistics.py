@@ -158,9 +158,9 @@ def add_overlaps(sums: Sums, calls: Sequence[LayerCall]) -> None:
 
 def reading(call: LayerCall) -> Bool[Tensor, " r"]:
     """The regions with a real token: those that read."""
-    if call.real is None:
+    if call.valid is None:
         return torch.ones(call.routes.index.shape[1], dtype=torch.bool, device=call.routes.index.device)
-    return call.real.any(dim=1)
+    return call.valid.any(dim=1)
 
 
 def members(index: Int[Tensor, "b r k"]) -> Bool[Tensor, "b r r"]:

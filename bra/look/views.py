@@ -140,8 +140,8 @@ def look(
         r, t = call.qkv.shape[1:3]
         if tokens and spent + r * t * call.layer.heads * index.shape[1] * t <= MOST_WEIGHTS:
             q, k, _ = call.qkv[0].detach().cpu().to(affinity.dtype).chunk(3, dim=-1)
-            real = None if call.real is None else call.real.cpu()
-            weights = token_weights(q, k, index, call.layer.heads, call.layer.scale, real)
+            valid = None if call.valid is None else call.valid.cpu()
+            weights = token_weights(q, k, index, call.layer.heads, call.layer.scale, valid)
         views.append(View(call.layer.grid, call.size, call.name, index, affinity, weights))
 
     chosen = {name: layer for name, layer in found.items() if layers is None or name in layers}
@@ -156,15 +156,15 @@ def token_weights(
     index: Int[Tensor, "r n"],
     heads: int,
     scale: float,
-    real: Bool[Tensor, "r t"] | None = None,
+    valid: Bool[Tensor, "r t"] | None = None,
 ) -> Float[Tensor, "r t m nt"]:
     """softmax(scale Q (K^g)^T), which `attend` never stores: each token's and head's weights on the gathered tokens.
 
-    real: which tokens are no padding; the others get 0. A token that reads no real one has only zeros.
+    valid: which tokens are no padding; the others get 0. A token that reads no real one has only zeros.
     """
     q, k = (rearrange(x, "r t (m d) -> r m t d", m=heads) for x in (q, k))
     keys = rearrange(k[index], "r n m t d -> r m (n t) d")
     scores = scale * q @ keys.mT
-    if real is not None:
-        scores = scores.masked_fill(~real[index].flatten(1)[:, None, None], float("-inf"))
+    if valid is not None:
+        scores = scores.masked_fill(~valid[index].flatten(1)[:, None, None], float("-inf"))
     return rearrange(scores.softmax(dim=-1).nan_to_num(0.0), "r m t n -> r t m n")
