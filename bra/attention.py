@@ -108,9 +108,8 @@ def attend_in_pieces(q, k, v, index, heads, scale, valid_keys=None):
     first = torch.arange(0, b * heads * r, r, device=index.device)
     rows = (first.view(b, heads, 1, 1) + index[:, None]).flatten(0, 2)
     if valid_keys is not None:
-        valid_keys = (
-            valid_keys[:, None].expand(-1, heads, -1, -1, -1).flatten(0, 2).flatten(1)[:, None]
-        )  # (b m r) 1 (n t)
+        valid_keys = valid_keys[:, None].expand(-1, heads, -1, -1, -1)
+        valid_keys = rearrange(valid_keys, "b m r n t -> (b m r) 1 (n t)")
     out = PieceByPiece.apply(q, k, v, rows, valid_keys)
     return rearrange(out, "(b m r) t d -> b r t (m d)", m=heads, r=r)
 

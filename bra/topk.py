@@ -1,8 +1,8 @@
 """Step 03. Which regions should this region read: the routing index, and the modules that make it.
 
 A router is a module that maps the region means of q and k to `Routes`. When the map was padded it is also
-given `valid_regions`, which regions hold a real token. Routing decides by comparison, so no gradient passes through it. It
-learns all the same: the q and k whose means decide are those of the token attention, and they get its gradient.
+given `valid_regions`, which regions hold a real token. Routing decides by comparison, so no gradient passes through
+it. It learns all the same: the q and k whose means decide are those of the token attention, and they get its gradient.
 """
 
 from typing import NamedTuple
@@ -79,7 +79,7 @@ class TableRouter(nn.Module):
         k_means: Float[Tensor, "b r c"],
         valid_regions: Bool[Tensor, " r"] | None = None,
     ) -> Routes:
-        """Raises ValueError if the table has not one row a region. `valid_regions` changes nothing: a table is fixed."""
+        """A table is fixed: `valid_regions` changes nothing. Raises ValueError if it has not one row a region."""
         if len(self.table) != q_means.shape[1]:
             raise ValueError(f"table must have one row a region, {q_means.shape[1]}, but has {len(self.table)}")
         index = self.table.expand(len(q_means), -1, -1)
