@@ -1,18 +1,16 @@
 """The explorer's front end, and the pages that hold it: no server, no network, no kernel.
 
-`explorer.js` is one ES module for three places: live in a notebook (`bra.explorer`), in a notebook's stored output,
-and in a file of its own.
+The same front end is in three places: live in a notebook, in a notebook's stored output, and in a file of its own.
 """
 
 import hashlib
 import html
 import json
-from importlib.resources import files
 
+from bra.explorer.front_end import FRONT_END
 from bra.explorer.payload import pack
 from bra.explorer.portrait import Portrait
 
-FRONT_END = files("bra.explorer").joinpath("explorer.js").read_text(encoding="utf-8")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # a page that can load nothing
 
 

@@ -1,4 +1,6 @@
-"""Everything that the explorer shows, as one JSON object: what its front end, explorer.js, reads.
+"""Everything that the explorer shows, as one JSON object: what its front end reads.
+
+Its form is written down in front_end/layer.js, as types.
 
 Numbers that are many are packed: whole numbers as 2 bytes, affinities as 2 bytes between the lowest and the highest,
 token weights as 1 or half a byte, each row relative to its largest. For a model in float64 the object is the
