@@ -99,7 +99,7 @@ def test_readme_map_marks_what_exists():
     for number, cell in rows:
         name = f"{number}_{STEMS[int(number)]}"
         expected = f"[{STEMS[int(number)]}](notebooks/{name}.ipynb)" if name in written else STEMS[int(number)]
-        assert cell == expected
+        assert cell == expected, f"README.md, the row of {number}: {cell!r} must be {expected!r}"
     ready = re.findall(r"^\| (\d\d) \|.*\| \*\*to read now\*\* \|$", (ROOT / "README.md").read_text(), re.M)
     assert ready == [name[:2] for name in sorted(written)]
 
