@@ -27,7 +27,8 @@ lint: .venv/all.stamp ## check style and formatting
 
 notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace --ClearMetadataPreprocessor.enabled=True \
-		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', ('language_info', 'name')}" \
+		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', \
+		('language_info', 'name', 'file_extension', 'nbconvert_exporter')}" \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'jupyter', 'cellView'}" notebooks/*.ipynb
 	$(BIN)/python .ci/drop_widget_views.py notebooks/*.ipynb
 

@@ -14,7 +14,7 @@ class FullAttention(nn.Module):
     """Every token attends to every token: the last stage's attention in the official code.
 
     Y = W_o (softmax(d^(-1/2) Q K^T) V + LCE(X)), d = dim / heads: the projection has no bias, the scale is the
-    head's, and the LCE reads the input X rather than V.
+    head's, and the LCE reads X, the attention's input (in a block norm1's output), rather than V.
     Raises ValueError for heads that do not divide dim.
     """
 

@@ -1,4 +1,7 @@
-"""Files: written whole or not at all, lines of JSON, and tensors. No file that is read can run code."""
+"""Files: written whole or not at all, lines of JSON, and tensors; where the repository keeps its results.
+
+No file that is read can run code.
+"""
 
 import contextlib
 import json
@@ -72,6 +75,23 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object, but holds {content!r}")
     return content
+
+
+REPOSITORY = Path(__file__).parents[1]  # of a clone that is installed with pip install -e
+
+
+def results(name: str) -> Path:
+    """The file or folder of that name in the repository's `book/results`, wherever one stands.
+
+    Raises FileNotFoundError if the package does not lie in a clone of the repository, or there is no such result.
+    """
+    path = REPOSITORY / "book" / "results" / name
+    if not path.exists():
+        raise FileNotFoundError(
+            f"book/results/{name} is not beside the package in {REPOSITORY}: "
+            "clone the repository and install it from there with pip install -e ."
+        )
+    return Path(os.path.relpath(path))
 
 
 def tensors_to_bytes(tensors: dict[str, Tensor], **metadata: str) -> bytes:

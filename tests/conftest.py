@@ -4,6 +4,8 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from browser import chromium, offline
+from explored import SETUP
 from PIL import Image
 
 hook = jaxtyping.install_import_hook("bra", "beartype.beartype")
@@ -35,3 +37,28 @@ def image_folder(tmp_path):
                 pixels[:, :, channel] += 150
                 Image.fromarray(pixels).save(tmp_path / split / colour / f"{i}{'.png' if i % 2 else '.JPG'}")
     return tmp_path
+
+
+@pytest.fixture
+def made():
+    """All that explored.SETUP makes."""
+    space = {"__name__": "made"}
+    exec(SETUP, space)
+    return space
+
+
+@pytest.fixture
+def explorer(made):
+    return made["explorer"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, explorer, tmp_path):
+    with offline(browser, explorer.save_html(tmp_path / "page.html")) as found:
+        yield found

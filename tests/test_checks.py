@@ -4,7 +4,9 @@
 The wrong answers are written as a reader would write them, not as `bra.checks` recognises them.
 """
 
+import importlib
 import math
+import re
 import sys
 
 import pytest
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from bra import checks
+from bra.checks.judge import recall
 
 # --- right answers -----------------------------------------------------------------------------------------------
 
@@ -75,22 +78,34 @@ def depthwise(v, weight, bias):
 
 def empty_file(
     x, weights, heads, grid, k, *, parts="qkv", largest=True, scale=None, local="v", late=False, out=True, columns=False,
-    biases=1.0, softmax=-1, batch=None, mixed=False, turned=False,
+    biases=1.0, softmax=-1, batch=None, mixed=False, turned=False, counted=False, chosen=False, seen=False, filtered=False,
 ):  # fmt: skip
     """The right layer; each keyword makes one mistake."""
-    b, h, w, c = x.shape
-    u, v = h // grid[0], w // grid[1]
+    (b, tall, broad, c), given = x.shape, x
+    u, v = -(-tall // grid[0]), -(-broad // grid[1])
+    h, w = u * grid[0], v * grid[1]
+    x = torch.zeros(b, h, w, c)
+    x[:, :tall, :broad] = given
+    inside = (torch.arange(h) < tall)[:, None] & (torch.arange(w) < broad)  # which places of the map hold a token
+    inside = torch.stack([part for row in inside.split(u) for part in row.split(v, dim=1)]).flatten(1)
     projected = x @ weights["qkv.weight"].T + biases * weights["qkv.bias"]
     q, key, value = (projected[..., c * i : c * (i + 1)] for i in (parts.index(p) for p in "qkv"))
-    source = {"v": value, "x": x}.get(local)
+    bounded = value.clone()
+    if not filtered:
+        bounded[:, tall:], bounded[:, :, broad:] = 0, 0
+    source = {"v": bounded, "x": x}.get(local)
     if source is not None:
         weight = weights["lce.conv.weight"]
         filters = weight.transpose(2, 3) if turned else weight, biases * weights["lce.conv.bias"]
         nearby = F.conv2d(source.permute(0, 3, 1, 2), *filters, padding=2, groups=c).permute(0, 2, 3, 1)
     split = "b (i u) (j v) (m d) -> b (i j) m (u v) d"
     q, key, value = (rearrange(y, split, i=grid[0], j=grid[1], m=heads) for y in (q, key, value))
-    means = [rearrange(y, "b r m t d -> b r t (m d)").mean(dim=2) for y in (q, key)]
+    counts = inside | True if counted else inside
+    tokens = [rearrange(y, "b r m t d -> b r t (m d)") for y in (q, key)]
+    means = [torch.where(counts[:, :, None], y, 0).sum(dim=2) / counts.sum(1).clamp(min=1)[:, None] for y in tokens]
     affinity = torch.einsum("bic,bjc->bji" if columns else "bic,bjc->bij", *means)
+    if not chosen:
+        affinity[:, :, ~inside.any(dim=1)] = -math.inf
     index = affinity.topk(k, largest=largest).indices
     index = index[[0] * b] if batch == "routes" else index
     result = torch.zeros_like(q)
@@ -100,13 +115,15 @@ def empty_file(
             near, far = (torch.cat([y[source_image, j] for j in index[n, r]], dim=1) for y in (key, value))
             far = rearrange(far, "m (k t) d -> m (t k) d", k=k) if mixed else far
             scores = q[n, r] @ near.transpose(-2, -1) * (c**-0.5 if scale is None else scale)
-            result[n, r] = scores.softmax(dim=softmax) @ far
+            if not seen:
+                scores[..., ~torch.cat([inside[j] for j in index[n, r]])] = -math.inf
+            result[n, r] = scores.softmax(dim=softmax).nan_to_num(0.0) @ far
     result = rearrange(result, "b (i j) m (u v) d -> b (i u) (j v) (m d)", i=grid[0], u=u, v=v)
     if source is not None and not late:
         result = result + nearby
     if out:
         result = result @ weights["out.weight"].T + biases * weights["out.bias"]
-    return result + nearby if late else result
+    return (result + nearby if late else result)[:, :tall, :broad]
 
 
 def last_stage(x, weights, heads, *, parts="qkv", width=None, local="x", late=False, projected=True, bias=1.0):
@@ -318,6 +335,10 @@ def strips_layer(x, weights, heads, grid, k):
     return (out + local) @ weights["out.weight"].T + weights["out.bias"]
 
 
+def only_divided(x, weights, heads, grid, k):
+    return empty_file(x.unflatten(1, (grid[0], -1)).flatten(1, 2), weights, heads, grid, k)
+
+
 def by_layer(**mistake):
     return lambda *given: empty_file(*given, **mistake)
 
@@ -410,6 +431,12 @@ WRONG = [
     ("layer", "values in another order", by_layer(mixed=True), "another order than your keys"),
     ("layer", "biases forgotten", by_layer(biases=0.0), "biases are missing"),
     ("layer", "LCE with height and width swapped", by_layer(turned=True), "height and width"),
+    ("layer", "nothing masked", by_layer(counted=True, chosen=True, seen=True), "mask nothing"),
+    ("layer", "padding in the softmax", by_layer(seen=True), "share of your softmax"),
+    ("layer", "padding in the means", by_layer(counted=True), "enters your means"),
+    ("layer", "empty regions chosen", by_layer(chosen=True), "nothing but padding"),
+    ("layer", "LCE of the padding", by_layer(filtered=True), "filters the padding"),
+    ("layer", "no padding at all", only_divided, "raised"),
     ("layer", "strips", strips_layer, "horizontal strips. A"),
     ("biformer", "scale of all channels", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1]), "scale by all channels"),
     ("biformer", "a routed layer", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1], local="v"), "routed stages' scale and"),
@@ -532,3 +559,70 @@ def test_each_diagnosis_belongs_to_one_mistake():
 
 def test_another_integer_type_is_as_good():
     assert checks.patterns(lambda grid, side: windows(grid, side).int())
+
+
+# --- recall questions: (step, right answers, [(wrong answers, what must be said)]) ------------------------------------
+
+RECALLED = {
+    "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R")]),
+    "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),
+    "adjacency": ((False, True), [((True, True), "a_key_bias"), ((False, False), "a_query_bias")]),
+    "topk": (({1, 2, 4}, False), [(({2, 3, 5}, False), "from 1"), (({1, 2}, False), "k is 3"), (({1, 2, 4}, True), "own choice")]),
+    "gather": (((8, 49, 64, 128), 12.8, 157.4), [
+        (((8, 49, 4, 16, 128), 12.8, 157.4), "share one axis"), (((8, 49, 64, 128), 25.7, 157.4), "keys and values"),
+        (((8, 49, 64, 128), 12.8, 314.7), "keys and values"), (((8, 49, 64, 128), 12.8, 1), "(b, r, r, t, c)"),
+    ]),
+    "attention": ((128, 1_605_632, 39_337_984), [
+        ((512, 1_605_632, 39_337_984), "all heads"), ((128, 401_408, 39_337_984), "one head"), ((128, 1_605_632, 1), "every token"),
+    ]),
+    "lce": ((4800, 25, 451_680), [((4704, 25, 451_680), "biases"), ((4800, 28, 451_680), "overlap"), ((4800, 25, 451_584), "biases")]),
+    "layer": ((38_208,), [((39_744,), "3 x 3"), ((37_728,), "Biases"), ((4,), "Four square")]),
+    "biformer": (((150, 125), 396, 396), [
+        (((125, 150), 396, 396), "Height"), (((150, 125), 357, 396), "round down"), (((150, 125), 396, 99), "reads four"),
+    ]),
+}  # fmt: skip
+
+
+def recalled(name, answers):
+    return getattr(checks, f"{name}_recall")(*answers)
+
+
+def test_every_step_has_a_check_of_its_recall_question():
+    assert RECALLED.keys() == RIGHT.keys() - {"explorer"}
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_right_answers_of_a_recall_question_pass(name):
+    right, _ = RECALLED[name]
+    assert recalled(name, right), recalled(name, right)
+    as_read = [list(x) if isinstance(x, tuple | set) else torch.tensor(x) for x in right]
+    assert recalled(name, as_read), "lists and tensors are as good"
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_right_one(name):
+    right, wrongs = RECALLED[name]
+    for wrong, says in wrongs:
+        verdict = recalled(name, wrong)
+        assert not verdict and says in verdict.text, verdict
+        at = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
+        assert isinstance(right[at], bool) or not re.search(rf"\b{re.escape(str(right[at]))}\b", verdict.text)
+    for at in range(len(right)):
+        for odd in ("six", [], object(), math.nan, torch.zeros(3), float("inf"), -1, {7}, 10**9):
+            verdict = recalled(name, right[:at] + (odd,) + right[at + 1 :])
+            assert not verdict and "is wrong." in verdict.text, (at, odd)
+        missing = recalled(name, right[:at] + (None,) + right[at + 1 :])
+        assert not missing and missing.text.endswith("has no answer yet.")
+
+
+@pytest.mark.parametrize("name", RECALLED)
+def test_every_typical_mistake_of_recall_is_told_and_is_one(name, monkeypatch):
+    seen = []
+    module = importlib.import_module(f"bra.checks.{name}")
+    monkeypatch.setattr(module, "recall", lambda facts, praise: seen.extend(facts) or recall(facts, praise))
+    recalled(name, RECALLED[name][0])
+    for fact in seen:
+        assert fact.hint and fact.right not in fact.typical
+        for wrong, says in fact.typical.items():
+            told = recall([fact._replace(given=wrong)], "")
+            assert not told and says in told.text

@@ -466,6 +466,7 @@ def test_equal_numbers_have_equal_shades_where_asked(same):
 
 
 def test_large_matrices_are_shades_alone():
+    assert not draw.matrices([torch.zeros(9, 8).bool()], ["A"]).figure.axes[0].texts, "yes or no is seen"
     few, many = (draw.matrices([torch.zeros(2, n)], ["A"]) for n in (200, 201))
     assert len(few.figure.axes[0].texts) == 400 and not many.figure.axes[0].texts
     assert many.alt == "Matrix A, 2 x 201."
@@ -519,6 +520,9 @@ def test_heat_maps_mark_who_asks_and_what_it_reads(wide, routed):
         assert framed(axes, ASKS) == [query] and framed(axes, READS) == read
         assert badges(axes) == [(str(rank), region) for rank, region in enumerate(read, start=1)]
         assert axes.get_xticks().tolist() == [0, 1, 2] and axes.get_yticks().tolist() == [0, 1]
+        assert [t.get_text() for t in axes.get_xticklabels()] == ["+0", "+1", "+2"]
+        assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "3"], "row and column add up to the region"
+        assert axes.get_xlabel() == f"dark {affinity[query].min():.1f}, bright {affinity[query].max():.1f}"
         assert axes.yaxis_inverted() and not axes.xaxis_inverted(), "row 0 on top"
     assert picture.alt.startswith("An image on a 2 x 3 grid, with heat maps. region 4 (row 1, column 1) prefers ")
     assert f"; region 2 (row 0, column 2) prefers region {affinity[2].argmax()}" in picture.alt

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bra.files import load_weights, read_tensors, tensors_to_bytes
+from bra import files
+from bra.files import load_weights, read_tensors, results, tensors_to_bytes
 
 
 def test_checkpoints_that_are_not_safetensors_are_refused_and_cannot_run_code(tmp_path):
@@ -33,3 +34,19 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     assert torch.equal(model.weight, before)
     with pytest.raises(ValueError, match="and 4 more"):
         load_weights(model, {f"w{i}": torch.zeros(1) for i in range(10)}, Path("FILE"))
+
+
+@pytest.mark.parametrize("folder", ["/", "notebooks", "."])
+def test_results_are_found_wherever_one_stands(monkeypatch, folder):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(root / folder)
+    assert results("recall_routers.json").samefile(root / "book" / "results" / "recall_routers.json")
+    assert results("recall-topk").is_dir()
+    # stored outputs may name it, and must be the same on every machine
+    assert folder != "notebooks" or str(results("recall-topk")) == os.path.join("..", "book", "results", "recall-topk")
+
+
+def test_a_package_without_its_repository_says_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "REPOSITORY", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"book/results/recall-topk is not beside .* pip install -e"):
+        results("recall-topk")

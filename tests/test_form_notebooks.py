@@ -75,7 +75,7 @@ class TestNotebook:
         nbformat.validate(notebook)
         assert notebook.metadata == {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            "language_info": {"name": "python", "file_extension": ".py", "nbconvert_exporter": "python"},
         }
         hidden = {"source_hidden": True, "outputs_hidden": True}
         folded = {"jupyter": hidden, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab
@@ -92,6 +92,7 @@ class TestNotebook:
             if cell.cell_type == "code":
                 require("lines of a code cell", len(cell.source.splitlines()), cell.source)
                 assert not cell.source.rstrip().endswith(";"), cell.source
+                assert '"../' not in cell.source, "bra.files.results finds it from any folder"
             else:
                 prose = re.sub(r"^\|.*\|$|\$.*?\$", "", cell.source, flags=re.M)
                 folded = re.findall(r"<details>.*?</details>", prose, re.S)
@@ -158,6 +159,8 @@ class TestStepNotebook:
             for tag in ("exercise", "solution")
         )
         assert len(asked) == len(solved) == 1
+        first = next(c.source for c in cells if "exercise" in c.metadata.get("tags", []))
+        assert f"checks.{path.stem[3:]}_recall(" in first, "a wrong answer must be told"
         assert asked[0].outputs[-1].data["text/plain"] == "Not yet. Your function returns nothing yet."
         assert solved[0].outputs[-1].data["text/plain"].startswith("Right. ")
         for cell in cells:

@@ -3,31 +3,41 @@
 A check never raises for a wrong answer: it returns a `Verdict`, which is true only for a right one. So a notebook
 shows what it says, and a grader writes ``verdict = checks.topk(mine)`` and ``assert verdict, verdict``. (A grader needs
 a time limit of its own: a check waits for a function that does not end.) What an exercise asks for stands in its
-notebook; what may go wrong stands here, as mistakes and what to say about them.
+notebook; what may go wrong stands here, as mistakes and what to say about them. Recall questions are checked by the
+functions that end in `_recall`: they say which answer is wrong and why, never the right one.
 """
 
-from bra.checks.adjacency import adjacency
-from bra.checks.attention import attention
-from bra.checks.biformer import biformer
+from bra.checks.adjacency import adjacency, adjacency_recall
+from bra.checks.attention import attention, attention_recall
+from bra.checks.biformer import biformer, biformer_recall
 from bra.checks.explorer import explorer
-from bra.checks.gather import gather
+from bra.checks.gather import gather, gather_recall
 from bra.checks.judge import Verdict
-from bra.checks.layer import layer
-from bra.checks.lce import lce
-from bra.checks.partition import partition
-from bra.checks.patterns import patterns
-from bra.checks.topk import topk
+from bra.checks.layer import layer, layer_recall
+from bra.checks.lce import lce, lce_recall
+from bra.checks.partition import partition, partition_recall
+from bra.checks.patterns import patterns, patterns_recall
+from bra.checks.topk import topk, topk_recall
 
 __all__ = [
     "Verdict",
     "adjacency",
+    "adjacency_recall",
     "attention",
+    "attention_recall",
     "biformer",
+    "biformer_recall",
     "explorer",
     "gather",
+    "gather_recall",
     "layer",
+    "layer_recall",
     "lce",
+    "lce_recall",
     "partition",
+    "partition_recall",
     "patterns",
+    "patterns_recall",
     "topk",
+    "topk_recall",
 ]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from bra.adjacency import region_means
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def adjacency(masked_means: Answer) -> Verdict:
@@ -34,3 +34,14 @@ def adjacency(masked_means: Answer) -> Verdict:
     inputs = [(some, valid), (numbers(2, 6, 3, 4), torch.cat([valid, valid[:1] & False]))]
     praise = "Only real tokens count, and a region without any gets zeros."
     return judge(masked_means, inputs, region_means, mistakes, praise)
+
+
+def adjacency_recall(key_bias_matters, query_bias_matters) -> Verdict:
+    """Whether a bias of all keys, or of all queries, changes any region's favourite."""
+    facts = [
+        Fact("a_key_bias_matters", key_bias_matters, False,
+             "q.(k_j + u) = q.k_j + q.u, and the second term is the same for all j: the order of a row stays."),
+        Fact("a_query_bias_matters", query_bias_matters, True,
+             "(q + u).k_j = q.k_j + u.k_j, and the second term is another one for each j."),
+    ]  # fmt: skip
+    return recall(facts, "What is added to a whole row changes no favourite; a query bias adds to each entry its own.")

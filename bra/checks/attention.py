@@ -3,7 +3,7 @@
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def attention(attend_by_hand: Answer) -> Verdict:
@@ -55,3 +55,22 @@ def attention(attend_by_hand: Answer) -> Verdict:
         (100 * numbers(1, 2, 3, 4), numbers(1, 2, 5, 4, seed=1), numbers(1, 2, 5, 4, seed=2), 2),  # e^100 is no number
     ]
     return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.")
+
+
+def attention_recall(of_a_query, routed, dense) -> Verdict:
+    """Weights of one query and head, of one image, and of dense attention: 56 x 56 tokens, R = 49, k = 2, 4 heads."""
+    facts = [
+        Fact("my_weights_of_a_query", of_a_query, 128, "One for each token that is read: k regions of T tokens.", {
+            64: "That is one region. k = 2 are read.",
+            512: "You count all heads. One is asked for.",
+            2: "Every token of a region that is read gets a weight, not every region.",
+        }),
+        Fact("my_weights", routed, 1_605_632, "Heads times queries times the weights of a query.", {
+            401_408: "That is one head. There are 4.",
+            25_088: "You count a query for each region. Each of the 56 x 56 tokens asks.",
+        }),
+        Fact("my_dense_weights", dense, 39_337_984, "Heads times queries times keys, and every token is a key.", {
+            9_834_496: "That is one head. There are 4.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Dense attention has R / k = 24.5 times as many.")

@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor
 
 from bra.block import FullAttention
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def forward(
@@ -73,3 +73,25 @@ def example(h: int, w: int, c: int, heads: int) -> tuple:
     shapes = {name: p.shape for name, p in FullAttention(c, heads).state_dict().items()}
     weights = {name: numbers(*shape, seed=i) / 3 for i, (name, shape) in enumerate(shapes.items())}
     return numbers(2, h, w, c, seed=9), weights, heads
+
+
+def biformer_recall(size, region, read) -> Verdict:
+    """Map of the first stage of an image of 600 x 500, tokens of a region there, tokens read in the second stage."""
+    facts = [
+        Fact("my_map", size, (150, 125), "The stem halves twice: stride 4.", {
+            (300, 250): "The stem halves twice.",
+            (75, 63): "That is the second stage.",
+            (125, 150): "Height comes first.",
+            (154, 126): "That is the padded map. The layer pads inside and crops again.",
+        }),
+        Fact("my_region", region, 396, "Round both sides up to multiples of 7, and divide each by 7.", {
+            357: "You round down. Sides that 7 does not divide are padded.",
+            382.65: "Both sides are padded first, to multiples of 7.",
+        }),
+        Fact("my_read", read, 396, "The second stage halves once more; a query reads k = 4 padded regions.", {
+            99: "That is one region of the second stage. A query reads four.",
+            1584: "You read four regions of the first stage. The second stage's are a quarter as large.",
+            360: "You round down. Sides that 7 does not divide are padded.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "With four times smaller regions, four of them hold as many tokens.")

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def gather(gather_backward: Answer) -> Verdict:
@@ -64,3 +64,24 @@ def gather(gather_backward: Answer) -> Verdict:
         (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # a table may name a region twice
     ]
     return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
+
+
+def gather_recall(shape, megabytes, expanded_megabytes) -> Verdict:
+    """Shape and MB of the gathered keys, and MB of the expanded gather's gradient: 8 images, 49 x 16 tokens, k = 4."""
+    facts = [
+        Fact("my_shape", shape, (8, 49, 64, 128), "It is (b, r, k t, c).", {
+            (8, 49, 4, 16, 128): "Routed regions and their tokens share one axis: k t.",
+            (8, 49, 16, 128): "That is the shape of the keys. Each region gathers the tokens of 4.",
+        }),
+        Fact("my_megabytes", megabytes, 12.845, "Multiply the shape, times 4 bytes; 1 MB is 1,000,000 bytes.", {
+            12.25: "You divide by 1024 twice. Here 1 MB is 1,000,000 bytes.",
+            25.69: "You count keys and values. The keys alone are asked for.",
+            3.211: "That is before the gather. k times as much comes out of it.",
+        }),
+        Fact("my_expanded_megabytes", expanded_megabytes, 157.35, "The expanded tensor is (b, r, r, t, c).", {
+            314.7: "You count keys and values. The keys alone are asked for.",
+            150.06: "You divide by 1024 twice. Here 1 MB is 1,000,000 bytes.",
+            629.4: "Its tensor is (b, r, r, t, c): k is not in it.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "The expanded gradient is R / k = 12 times as large as what is gathered.")

@@ -1,12 +1,13 @@
 """How a check finds out what is wrong.
 
 The reader's function runs on small inputs, beside the right one. When the results differ, hers is compared with
-what typical mistakes would give; the first that fits is named.
+what typical mistakes would give; the first that fits is named. Of a recall question each answer is compared so.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,40 @@ class Mistake(NamedTuple):
 
     says: str
     answer: Answer
+
+
+class Fact(NamedTuple):
+    """What was asked, the reader's answer, the right one, a hint, and what to say about wrong ones that are typical."""
+
+    name: str
+    given: Any
+    right: Any
+    hint: str
+    typical: Mapping[Any, str] = {}
+
+
+def recall(facts: Sequence[Fact], praise: str) -> Verdict:
+    """Judge the answers of a recall question, and never say a right one. Floats may be off by half a percent."""
+    for fact in facts:
+        if fact.given is None or fact.given is ...:
+            return Verdict(False, f"{fact.name} has no answer yet.")
+    for fact in facts:
+        if not agrees(fact.given, fact.right):
+            says = [says for wrong, says in fact.typical.items() if agrees(fact.given, wrong)]
+            return Verdict(False, f"{fact.name} is wrong. {says[0] if says else fact.hint}")
+    return Verdict(True, praise)
+
+
+def agrees(given, right) -> bool:
+    """Whether an answer is the right one: a list does for a tuple or a set, a tensor for a number."""
+    try:
+        if isinstance(right, tuple | frozenset):
+            return type(right)(given) == right
+        if isinstance(right, bool):
+            return bool(given == right)
+        return math.isclose(given, right, rel_tol=0 if isinstance(right, int) else 0.005)
+    except (TypeError, ValueError, RuntimeError):  # it is of a kind that cannot be compared
+        return False
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:

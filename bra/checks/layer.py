@@ -5,8 +5,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Mistake, Verdict, judge, numbers
+from bra.adjacency import region_means
+from bra.checks.judge import Fact, Mistake, Verdict, judge, numbers, recall
 from bra.layer import BiLevelRoutingAttention
+from bra.partition import pad_to_grid, partition_regions
 
 CUT = "b (i u) (j v) c -> b (i j) (u v) c"
 
@@ -29,15 +31,23 @@ def forward(
     lce: str = "v",
     bias: bool = True,
     out: bool = True,
+    blind: str = "",
 ) -> Tensor:
-    """The layer from its weights. Each keyword can make one mistake; all at their defaults, it makes none."""
-    (b, h, w, c), (i, j) = x.shape, grid
-    projected = F.linear(x, weights["qkv.weight"], weights["qkv.bias"] if bias else None)
+    """The layer from its weights. Each keyword can make one mistake; all at their defaults, it makes none.
+
+    `blind` names what does not know of the padding: "means", "routes", "softmax", several of them, or "lce".
+    """
+    padded, valid_map = pad_to_grid(x, grid)
+    (b, h, w, c), (i, j) = padded.shape, grid
+    valid = partition_regions(valid_map[None, :, :, None], grid)[0, :, :, 0]  # r t
+    projected = F.linear(padded, weights["qkv.weight"], weights["qkv.bias"] if bias else None)
     q, key, v = (projected[..., order.index(name) * c :][..., :c] for name in "qkv")
     regions = [y.reshape(b, i * j, -1, c) if cut == "strips" else rearrange(y, cut, i=i, j=j) for y in (q, key, v)]
 
-    affinity = regions[0].mean(dim=2) @ regions[1].mean(dim=2).transpose(1, 2)
+    q_means, k_means = (region_means(y, None if "means" in blind else valid) for y in regions[:2])
+    affinity = q_means @ k_means.transpose(1, 2)
     affinity = {"rows": affinity, "columns": affinity.transpose(1, 2), "worst": -affinity}[route]
+    affinity = affinity if "routes" in blind else affinity.masked_fill(~valid.any(dim=1), -torch.inf)
     index = affinity.topk(k).indices
     index = index[:1].expand_as(index) if image == "routes" else index
     of = torch.zeros(b, 1, 1, dtype=torch.long) if image == "tokens" else torch.arange(b)[:, None, None]
@@ -47,12 +57,16 @@ def forward(
     m = 1 if scale == "one head" else heads
     query, near, far = (rearrange(y, "b r n (m d) -> b r m n d", m=m) for y in (regions[0], near, far))
     width = {"c": c, "one head": c, "head": c // heads, "none": 1}[scale]
-    attended = ((width**-0.5 * query @ near.transpose(-2, -1)).softmax(dim=axis) @ far).transpose(2, 3).flatten(3)
+    scores = width**-0.5 * query @ near.transpose(-2, -1)
+    if "softmax" not in blind:
+        scores = scores.masked_fill(~valid[index].flatten(2)[:, :, None, None], -torch.inf)
+    attended = (scores.softmax(dim=axis).nan_to_num() @ far).transpose(2, 3).flatten(3)
     result = rearrange(attended, "b (i j) (u v) c -> b (i u) (j v) c", i=i, u=h // i) if merged else attended
     result = result.reshape(b, h, w, c)
 
+    v = v if blind == "lce" else v * valid_map[:, :, None]
     filters, biases = weights["lce.conv.weight"], weights["lce.conv.bias"] if bias else None
-    source = {"x": x, "regions": rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)}.get(lce, v)
+    source = {"x": padded, "regions": rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)}.get(lce, v)
     filters = filters.mT if lce == "transposed" else filters
     nearby = F.conv2d(source.permute(0, 3, 1, 2), filters, biases, padding=2, groups=c).permute(0, 2, 3, 1)
     if lce == "regions":
@@ -61,7 +75,8 @@ def forward(
         result = result + nearby
     if out:
         result = F.linear(result, weights["out.weight"], weights["out.bias"] if bias else None)
-    return result + nearby if lce == "after" else result
+    result = result + nearby if lce == "after" else result
+    return result[:, : x.shape[1], : x.shape[2]]
 
 
 def but(says: str, **mistake) -> Mistake:
@@ -94,11 +109,22 @@ MISTAKES = [
     but("Your regions are not put back in their places: a reshape alone cannot merge squares.", merged=False),
     Mistake("Every region reads all regions: k is not used.",
             lambda x, weights, heads, grid, k: forward(x, weights, heads, grid, grid[0] * grid[1])),
+    but("You pad, but mask nothing: padding enters the means, is routed to, and takes its share of the softmax.",
+        blind="means, routes, softmax"),
+    but("Padding takes its share of your softmax. Gather the mask as you gather the keys, and give -inf to the rest.",
+        blind="softmax"),
+    but("Padding enters your means. Divide the sum of a region's valid tokens by their number.", blind="means"),
+    but("You route to regions of nothing but padding. Their affinity must be -inf, so that they come last.",
+        blind="routes"),
+    but("Your LCE filters the padding, too. The map of values has zeros beyond its border.", blind="lce"),
 ]  # fmt: skip
 
 
 def layer(empty_file) -> Verdict:
-    """empty_file(x, weights, heads, grid, k): the whole layer, from its weights by their names in the state dict."""
+    """empty_file(x, weights, heads, grid, k): the whole layer, from its weights by their names in the state dict.
+
+    First on maps that the grid divides; then on two that it does not, one with regions of nothing but padding.
+    """
 
     def output(x: Tensor, weights: dict[str, Tensor], heads: int, grid: tuple[int, int], k: int) -> Tensor:
         module = BiLevelRoutingAttention(x.shape[-1], heads, grid, k)
@@ -106,6 +132,7 @@ def layer(empty_file) -> Verdict:
         return module(x).detach()
 
     inputs = [example((4, 6, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
+    inputs += [example((5, 7, 8), 2, (2, 3), 2), example((5, 9, 8), 2, (4, 3), 7)]
     praise = "Your layer gives what bra's layer gives. You have written BRA."
     return judge(empty_file, inputs, output, MISTAKES, praise)
 
@@ -115,3 +142,16 @@ def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: in
     shapes = {name: p.shape for name, p in BiLevelRoutingAttention(size[2], heads, grid, k).state_dict().items()}
     weights = {name: numbers(*shape, seed=i) / 3 for i, (name, shape) in enumerate(shapes.items())}
     return numbers(2, *size, seed=9), weights, heads, grid, k
+
+
+def layer_recall(weights) -> Verdict:
+    """Weights of a layer with 96 channels and a 3 x 3 LCE."""
+    facts = [
+        Fact("my_weights", weights, 38_208, "Four square matrices with biases; a filter and a bias for each channel.", {
+            39_744: "The LCE has a filter of 3 x 3 here, not 5 x 5.",
+            37_248: "The LCE has weights, too.",
+            37_728: "Biases are weights, too: 3C of qkv, C of out, C of the LCE.",
+            28_896: "The output projection is missing.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Heads, grid and k do not matter: routing has no weights.")

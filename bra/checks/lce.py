@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def lce(depthwise: Answer) -> Verdict:
@@ -50,3 +50,23 @@ def lce(depthwise: Answer) -> Verdict:
     return judge(
         depthwise, inputs, filtered(), mistakes, "Each channel is filtered by itself, zeros beyond the border."
     )
+
+
+def lce_recall(weights, reach, ordinary_weights) -> Verdict:
+    """Weights of an LCE of 96 channels and s = 7, reach of four, weights of an ordinary convolution."""
+    facts = [
+        Fact("my_weights", weights, 4800, "A filter of 7 x 7 and a bias for each channel.", {
+            4704: "The biases are weights, too: one for each channel.",
+            451_680: "That is an ordinary convolution. Here each channel is filtered by itself.",
+        }),
+        Fact("my_reach", reach, 25, "The first sees 7; each further one adds s - 1.", {
+            28: "The squares overlap: each further layer adds s - 1, not s.",
+            13: "That is after two layers. There are four.",
+            24: "Four layers add 4 (s - 1); the token itself comes to that.",
+        }),
+        Fact("my_ordinary_weights", ordinary_weights, 451_680, "A filter for each pair of channels, and the biases.", {
+            4800: "An ordinary convolution has a filter for each pair of channels.",
+            451_584: "The biases are weights, too: one for each channel.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Depthwise, the filter costs little: 94 times fewer weights.")

@@ -3,7 +3,7 @@
 import torch
 from einops import rearrange
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 from bra.partition import partition_regions
 
 
@@ -38,3 +38,20 @@ def partition(cut: Answer) -> Verdict:
     y, x = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
     inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 24, 36, 5), (3, 4))]
     return judge(cut, inputs, partition_regions, mistakes, "Your cut equals partition_regions on every map tried.")
+
+
+def partition_recall(region, place) -> Verdict:
+    """Region and place of the token in row 5, column 11, of 6 x 20 tokens on a grid of (2, 4)."""
+    facts = [
+        Fact("my_region", region, 6, "A region has 3 x 5 tokens. Its number is its row times 4, plus its column.", {
+            5: "You number the regions column by column. They run row by row.",
+            7: "You count regions from 1. The first is region 0.",
+            4: "A row of the grid has 4 regions, not 2: its columns count.",
+        }),
+        Fact("my_place", place, 11, "Inside the region count the rows and the columns that are left over.", {
+            5: "You number the tokens column by column. They run row by row.",
+            12: "You count places from 1. The first is place 0.",
+            7: "A row of a region has 5 tokens: its width counts, not its height.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "One division with remainder for each axis gives both.")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, recall
 from bra.patterns import Grid
 
 
@@ -51,3 +51,18 @@ def patterns(windows: Answer) -> Verdict:
     if not verdict and judge(lambda *given: windows(*given).sort(dim=1).values, inputs, table, [], ""):
         return Verdict(False, "You have the right regions in another order. Within a row of the table they must rise.")
     return verdict
+
+
+def patterns_recall(share, ratio) -> Verdict:
+    """What share of full attention's cost is left, and how many times the projections that is."""
+    facts = [
+        Fact("my_share", share, 4 / 64, "It is k / R: how many regions are there?", {
+            4 / 8: "A grid of 8 x 8 regions has 64 of them, not 8.",
+            1 / 64: "Each region reads 4 of them, not one.",
+        }),
+        Fact("my_ratio", ratio, 1, "Full attention costs HW / (2C) times the projections. What is left of that?", {
+            16: "That is full attention. The share of it that is left is asked for.",
+            0.5: "You divide the tokens by 4C. Full attention costs HW / (2C) times the projections.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "What is left of attention costs as much as the projections.")

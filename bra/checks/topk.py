@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge, numbers
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
 
 
 def topk(stable_top_k: Answer) -> Verdict:
@@ -43,3 +43,17 @@ def topk(stable_top_k: Answer) -> Verdict:
     inputs = [(numbers(2, 5, 5), 3), (torch.stack([ties, ties.flip(1)]), 2), (torch.zeros(1, 40, 40), 40)]
     inputs += [(close, 3), (low, 7)]
     return judge(stable_top_k, inputs, best, mistakes, "Best first, each row for itself, ties in order.")
+
+
+def topk_recall(choice, others_matter) -> Verdict:
+    """Which regions are read by a row 2, 7, 7, -1, 5 with k = 3, and whether other rows matter."""
+    facts = [
+        Fact("my_set", choice, frozenset({1, 2, 4}), "Regions are numbered from 0; take the three largest entries.", {
+            frozenset({2, 3, 5}): "You count regions from 1. The first is region 0.",
+            frozenset({7, 5}): "Those are affinities. The numbers of their regions are asked for.",
+            frozenset({0, 3, 4}): "Those are the smallest affinities.",
+            frozenset({1, 2}): "Equal affinities are two regions, and k is 3: one more is read.",
+        }),
+        Fact("others_matter", others_matter, False, "Each row makes its own choice: nothing in the loop sees another."),
+    ]  # fmt: skip
+    return recall(facts, "One set only: both sevens are in, in either order.")

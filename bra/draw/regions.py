@@ -172,7 +172,10 @@ def heat_maps(
     for axes, query in zip(panels, queries, strict=True):
         row = affinity[query].reshape(grid)
         axes.imshow(row.numpy(), cmap=HEAT)
-        axes.set(title=f"affinity of region {query}", xticks=range(grid[1]), yticks=range(grid[0]))
+        shades = row[row.isfinite()]
+        axes.set(title=f"affinity of region {query}", xlabel=f"dark {shades.min():.1f}, bright {shades.max():.1f}")
+        axes.set_xticks(range(grid[1]), [f"+{column}" for column in range(grid[1])])  # a region's number is the sum
+        axes.set_yticks(range(grid[0]), [str(grid[1] * y) for y in range(grid[0])])
         told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
         outline_region(first, query, grid, 2, str(query), **ASKS)
         outline_region(axes, query, grid, 0.03, **ASKS)

@@ -70,7 +70,7 @@ def matrices(
     lines: Sequence[int] = (),
     same_shades: bool = False,
 ) -> Picture:
-    """Matrices as shades with their numbers; labels name the rows and the columns.
+    """Matrices as shades with their numbers (of yes or no only small ones); labels name the rows and the columns.
 
     With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
     white lines part each matrix into blocks of so many rows and columns. With `same_shades`, equal numbers have equal
@@ -91,7 +91,7 @@ def matrices(
         for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
             for at in range(lines[n], size, lines[n]) if lines else ():
                 part(at - 0.5, color="white", linewidth=2)
-        if matrix.numel() <= most:
+        if matrix.numel() <= most and not (values[n].dtype == torch.bool and matrix.numel() > 64):
             write_numbers(axes, values[n], image)
         rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
         told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
