@@ -95,11 +95,12 @@ def test_joining_takes_out_imports_exports_and_types():
         "  return twice(twice(y));\n}\n"
         "export default { render };\n",
     }
-    expected = (
-        'const STYLE = "p { }";\n\nconst twice = (x) => 2 * x;\n\n\nfunction four(y) {\n  return twice(twice(y));\n}\n'
-        "export default { render };\n"
-    )
-    assert join(sources, "p { }") == expected
+    expected = [
+        "const STYLE = `\np { }`;\n",
+        "const twice = (x) => 2 * x;\n",
+        "\nfunction four(y) {\n  return twice(twice(y));\n}\nexport default { render };\n",
+    ]
+    assert join(sources, "p { }") == "\n".join(expected)
     assert "/**" not in FRONT_END and not re.search(r"^import\b", FRONT_END, re.M)
     assert len(re.findall(r"^export\b.*", FRONT_END, re.M)) == 1
 
@@ -127,6 +128,12 @@ def test_an_import_or_export_that_would_not_join_is_refused(line):
 def test_a_name_that_two_files_declare_is_refused(second):
     with pytest.raises(ValueError, match=r"x must be declared once, but is in a\.js and in b\.js"):
         join({"a": "const x = 1;\n", "b": f"{second}\n"}, "")
+
+
+@pytest.mark.parametrize("style", ["p { content: `; }", "p { content: '\\2014'; }", "p { --a: ${x}; }"])
+def test_a_style_sheet_that_would_change_is_refused(style):
+    with pytest.raises(ValueError, match="the style sheet must stand in a template string, but has"):
+        join({}, style)
 
 
 def test_each_file_of_the_front_end_has_its_place():

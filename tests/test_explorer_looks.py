@@ -1,11 +1,13 @@
 """An explorer in a file, in Chromium: keyboard, assistive technology, narrow windows, extremes."""
 
+import io
 import re
 
 import pytest
 import torch
 from browser import contrasts, marks, offline, tab_stops
 from explored import click, expect_overlay, regions, status
+from PIL import Image
 
 from bra.explorer import Explorer
 from bra.explorer.portrait import Portrait

@@ -5,7 +5,6 @@ joined, with the comments about types, and no two of them use a name twice. Whil
 TypeScript checks them (CONTRIBUTING.md says how).
 """
 
-import json
 import re
 from importlib.resources import files
 
@@ -21,9 +20,12 @@ OTHER_FORM = re.compile(r"^(?:import|export)\b(?! default \{ render \};$).*", re
 def join(sources: dict[str, str], style: str) -> str:
     """One module of several, in their order, and of the style sheet, which is its constant STYLE.
 
-    Raises ValueError for an import or export of another form, or a name that is declared twice.
+    Raises ValueError for an import or export of another form, a name that is declared twice, or a character that
+    would not stay itself.
     """
-    parts, owner = [f"const STYLE = {json.dumps(style)};\n"], {"STYLE": "the style sheet"}
+    if found := re.search(r"[`\\$]", style):
+        raise ValueError(f"the style sheet must stand in a template string, but has {found[0]!r}")
+    parts, owner = [f"const STYLE = `\n{style}`;\n"], {"STYLE": "the style sheet"}
     for file, source in sources.items():
         part = EXPORT.sub("", IMPORT.sub("", TYPES.sub("", source)))
         if found := OTHER_FORM.search(part):
