@@ -4,6 +4,7 @@ from bra.bench import experiments
 from bra.data import RecallBoards
 from bra.data.recall import Recall
 from bra.train import TrainConfig
+from bra.train.routers import ROUTERS
 
 
 def test_collects_the_summary_of_every_setting_and_seed(tmp_path, monkeypatch):
@@ -27,5 +28,5 @@ def test_collects_the_summary_of_every_setting_and_seed(tmp_path, monkeypatch):
 
 def test_every_router_is_compared_at_the_same_settings():
     settings = experiments.EXPERIMENTS["recall_routers"]
-    assert {config.router for config in settings.values()} == {"topk", "local", "axial", "dilated", "random", "all"}
+    assert {config.router for config in settings.values()} == set(ROUTERS)
     assert len({(config.steps, config.batch, config.learning_rate, config.model) for config in settings.values()}) == 1

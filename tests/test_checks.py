@@ -472,6 +472,10 @@ def test_a_right_answer_passes(name):
     assert repr(verdict).startswith("Right. ")
 
 
+def test_every_check_is_tried():
+    assert set(RIGHT) == {name for name in checks.__all__ if name != "Verdict" and not name.endswith("_recall")}
+
+
 @pytest.mark.parametrize(("name", "mistake", "answer", "says"), WRONG, ids=[f"{w[0]}: {w[1]}" for w in WRONG])
 def test_a_wrong_answer_gets_its_diagnosis(name, mistake, answer, says):
     verdict = getattr(checks, name)(answer)

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from repository import MODULES, NOTEBOOKS, PYPROJECT, ROOT, STEMS
+from repository import MODULES, NOTEBOOKS, PYPROJECT, ROOMS, ROOT, STEMS, STEPS
 
 
 def test_the_package_holds_every_folder():
@@ -99,7 +99,7 @@ def test_readme_map_marks_what_exists():
     for number, cell in rows:
         name = f"{number}_{STEMS[int(number)]}"
         expected = f"[{STEMS[int(number)]}](notebooks/{name}.ipynb)" if name in written else STEMS[int(number)]
-        assert cell == expected
+        assert cell == expected, f"README.md, the row of {number}: {cell!r} must be {expected!r}"
     ready = re.findall(r"^\| (\d\d) \|.*\| \*\*to read now\*\* \|$", (ROOT / "README.md").read_text(), re.M)
     assert ready == [name[:2] for name in sorted(written)]
 
@@ -108,3 +108,41 @@ def test_readme_map_marks_what_exists():
 def test_relative_links_lead_somewhere(name):
     for link in re.findall(r"\]\(([^)#:]+)[^):]*\)", (ROOT / name).read_text()):
         assert (ROOT / name).parent.joinpath(link).exists(), link
+
+
+def contributing_tree():
+    """The names that CONTRIBUTING.md lists in each folder, {path of the folder: names, folders with a slash}."""
+    block = re.search(r"^```\n(book/.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.S | re.M)[1]
+    found, inside = {}, []
+    for line in block.splitlines():
+        names = line.strip().partition("  ")[0].split()  # two spaces lead to the description
+        del inside[(len(line) - len(line.lstrip())) // 2 :]
+        found.setdefault("/".join(inside), []).extend(names)
+        if line.strip().partition("  ")[0].endswith("/"):
+            inside.append(names[-1].rstrip("/"))
+    return found
+
+
+def shown(path):
+    """A file or folder as CONTRIBUTING.md shows it."""
+    return f"{path.name}/" if path.is_dir() else path.name.removesuffix(".py")
+
+
+def test_the_tree_of_contributing_is_that_of_the_repository():
+    tree = contributing_tree()
+    assert tree[""] == ["book/", "notebooks/", "tests/", "bra/"] and tree["tests"] == ["support/"]
+    rooms = [module for module in MODULES if (ROOT / "bra" / module).is_dir()]
+    assert tree.keys() >= {"tests/support", "bra", *(f"bra/{room}" for room in rooms)}
+    for folder in tree.keys() - {"", "tests"}:
+        exist = {shown(path) for path in (ROOT / folder).iterdir() if not path.name.startswith(("__", "."))}
+        missing, gone = exist - {*tree[folder]}, {*tree[folder]} - exist
+        assert not missing and not gone, f"CONTRIBUTING.md, {folder}/: {missing} is missing, {gone} does not exist"
+        assert len(tree[folder]) == len(exist), f"CONTRIBUTING.md, {folder}/ lists something twice"
+
+
+def test_the_arrows_of_contributing_are_those_of_the_imports():
+    text, order = (ROOT / "CONTRIBUTING.md").read_text(), [name.rstrip("/") for name in contributing_tree()["bra"]]
+    assert f"files --> {' --> '.join(ROOMS)}\n" in text
+    assert f"arguments --> {STEPS[0]} --> {STEPS[1]} --> " in text
+    assert [name for name in order if name in ROOMS] == ROOMS
+    assert [name for name in order if name in STEPS] == [step for step in STEPS if step in MODULES]

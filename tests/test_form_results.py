@@ -32,7 +32,8 @@ def test_results_say_where_they_come_from(name):
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 def test_commands_that_are_named_can_be_started(path):
-    assert not missing_commands(path.read_text())
+    missing = missing_commands(path.read_text())
+    assert not missing, f"{path.name} starts {missing}, but there is no such command"
 
 
 def test_a_command_that_is_gone_is_found():

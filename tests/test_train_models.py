@@ -24,7 +24,7 @@ def values(model):
     return dict(model.state_dict())
 
 
-@pytest.mark.parametrize("router", ["topk", "local", "axial", "dilated", "random", "all"])
+@pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_runs_through_the_same_network(router):
     model = build_model(TrainConfig(router=router), BOARDS)
     for name, value in build_model(TrainConfig(), BOARDS).named_parameters():

@@ -1,6 +1,6 @@
 """How long the explorer takes from an arrow key, or a move of the mouse, to the next frame.
 
-    python tests/frames.py
+    python tests/support/frames.py
 
 For BiFormer-T on a photograph of 224 x 224 (56 x 56 tokens, 7 x 7 regions) and of 512 x 512 under 16 x 16 regions, in
 Chromium without a graphics card. Prints one JSON object: median and 95th percentile in milliseconds.
