@@ -364,7 +364,7 @@ def test_the_map_numbers_the_steps_as_the_notebooks_do():
 def test_token_grids_draw_borders_only_between_regions():
     owner = torch.tensor([[0, 0, 1], [0, 0, 1]])
     values = torch.tensor([[10, 11, 12], [20, 21, 22]])
-    picture = draw.token_grids(values, [owner, owner.clone().zero_()], ["two", "one"], real=values < 22)
+    picture = draw.token_grids(values, [owner, owner.clone().zero_()], ["two", "one"], valid_map=values < 22)
     two, one = picture.figure.axes
     assert [line.get_xydata().tolist() for line in two.lines] == [[[2, 0], [2, 1]], [[2, 1], [2, 2]]]
     assert not one.lines

@@ -22,7 +22,7 @@ def token_grids(
     values: Shaped[Tensor, "h w"],
     owners: Sequence[Int[Tensor, "h w"]],
     titles: Sequence[str],
-    real: Bool[Tensor, "h w"] | None = None,
+    valid_map: Bool[Tensor, "h w"] | None = None,
 ) -> Picture:
     """The same token map once for each way to share it out: tint, border and small number say a token's region.
 
@@ -34,7 +34,7 @@ def token_grids(
     for axes, owner, title in zip(np.atleast_1d(figure.subplots(1, len(owners))), owners, titles, strict=True):
         blank(axes, (h, w), title)
         for y, x in np.ndindex(h, w):
-            cell(axes, x, y, number(values[y, x]), int(owner[y, x]), real is None or bool(real[y, x]))
+            cell(axes, x, y, number(values[y, x]), int(owner[y, x]), valid_map is None or bool(valid_map[y, x]))
             for dy, dx in ((0, 1), (1, 0)):
                 inside = y + dy < h and x + dx < w
                 if inside and owner[y, x] != owner[y + dy, x + dx]:  # a border between two regions
@@ -45,7 +45,7 @@ def token_grids(
             f"region {r}: {' '.join(map(number, tokens))}" for r, tokens in zip(owner.unique(), regions, strict=True)
         ]
         told.append(f"{title}, {'; '.join(listed) if values.numel() <= 64 else f'{len(listed)} regions'}")
-    padded = "" if real is None else f" {int((~real).sum())} tokens are padding."
+    padded = "" if valid_map is None else f" {int((~valid_map).sum())} tokens are padding."
     return Picture(figure, f"{h} x {w} tokens with their regions. {'. '.join(told)}.{padded}")
 
 
@@ -114,12 +114,12 @@ def write_numbers(axes: Axes, matrix: Shaped[Tensor, "_ _"], image) -> None:
         )
 
 
-def cell(axes: Axes, x: int, y: int, text: str, region: int, real: bool) -> None:
+def cell(axes: Axes, x: int, y: int, text: str, region: int, valid: bool) -> None:
     """One token: its value, tinted by its region, whose number stands small in the corner."""
     tint, strength = TINTS[region % len(TINTS)]
-    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, alpha=strength * (1 if real else 0.3), edgecolor="none"))
+    axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, alpha=strength * (1 if valid else 0.3), edgecolor="none"))
     axes.add_patch(
-        Rectangle((x, y), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6, hatch=None if real else "////")
+        Rectangle((x, y), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6, hatch=None if valid else "////")
     )
     axes.text(x + 0.5, y + 0.55, text, ha="center", va="center", fontsize=11)
     axes.text(x + 0.06, y + 0.06, region, ha="left", va="top", fontsize=7.5, color="#222222")
