@@ -15,16 +15,16 @@ from torch import Tensor
 
 
 class Shard(NamedTuple):
-    """Which part of every batch one process takes: that of process `rank` of `of`."""
+    """Which part of every batch one process takes: that of process `rank`, counted from 0, of `count` processes."""
 
     rank: int = 0
-    of: int = 1
+    count: int = 1
 
     def part(self, size: int) -> slice:
         """Its entries, next to each other, in a batch of `size`. Raises ValueError if not all shards are alike."""
-        if size % self.of:
-            raise ValueError(f"size must be a multiple of the number of shards, {self.of}, but is {size}")
-        each = size // self.of
+        if size % self.count:
+            raise ValueError(f"size must be a multiple of the number of shards, {self.count}, but is {size}")
+        each = size // self.count
         return slice(self.rank * each, (self.rank + 1) * each)
 
 
@@ -75,8 +75,8 @@ def shuffled_batches(count: int, size: int, seed: int, start: int) -> Iterator[I
 
 
 def held_out_batches(count: int, size: int, shard: Shard) -> Iterator[range]:
-    """The indices of each batch of at most `size`: a shard takes every `of`th image."""
-    mine = range(shard.rank, count, shard.of)
+    """The indices of each batch of at most `size`: of three shards, each takes every third image."""
+    mine = range(shard.rank, count, shard.count)
     for first in range(0, len(mine), size):
         yield mine[first : first + size]
 
