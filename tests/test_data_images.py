@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from bra.data import DamagedImage, ImageFolder, ImageSettings, Shard, check_whole, open_image
-from bra.data.decoding import ImageFiles, Source, centre_box, cut, random_box
+from bra.data.decoding import ImageFiles, Key, Source, centre_box, cut, random_box
 
 NOISE = np.random.default_rng(0).integers(256, size=(64, 48, 3), dtype=np.uint8)
 SKIP = ImageSettings(size=8, corrupt="skip", workers=0)
 
 
 def decoded(path, size, label=0):
-    return ImageFiles([Source(path, str(path), label)], size, ImageSettings().choose, replace=False)[0, None]
+    return ImageFiles([Source(path, str(path), label)], size, ImageSettings().choose, replace=False)[Key(0, None)]
 
 
 def break_inside(path):
@@ -290,8 +290,8 @@ def test_classes_may_have_readable_names(image_folder):
 
 LEFT_OPEN = """
 import os, pathlib, signal, sys
-from bra.data import ImageFolder, ImageSettings, decoding
-decoding.GRACE = 1
+from bra.data import ImageFolder, ImageSettings, workers
+workers.GRACE = 1
 signal.signal(signal.SIGTERM, lambda number, frame: print("the parent's handler, in", os.getpid()))
 batches = ImageFolder(pathlib.Path(sys.argv[1]), ImageSettings(size=8, workers=2)).training(2, 0, 0)
 next(batches)
