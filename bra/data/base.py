@@ -5,6 +5,8 @@ takes its `Shard`, and together they hold what one process alone would.
 """
 
 import hashlib
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -38,6 +40,14 @@ class Batch(NamedTuple):
     label: Int[Tensor, " b"]
 
 
+def machine_memory() -> float:
+    """Bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return math.inf
+
+
 class DataSet(ABC):
     """What `bra.train` needs of a data set."""
 
@@ -49,6 +59,8 @@ class DataSet(ABC):
     mean: tuple[float, ...] = (0.5,)  # of the pixels, 0..1: one for all channels, or one a channel
     std: tuple[float, ...] = (0.5,)
     damaged: list[str]  # the images that were skipped so far, each once
+    image_bytes: int = 0  # that an image of a batch takes
+    at_once: int = 1  # images that are made together, however small the batch
 
     @abstractmethod
     def training(self, size: int, seed: int, start: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
@@ -57,6 +69,28 @@ class DataSet(ABC):
     @abstractmethod
     def held_out(self, size: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
         """Every held-out image once over all shards together, in batches of at most `size`."""
+
+    def require_batch(self, size: int, parts: int = 1) -> None:
+        """Raise ValueError unless training can take batches of `size`, each in so many parts (processes x accumulate).
+
+        A part needs two images, for batch norm and mixing. So data of too few images have no batch at all, and are
+        told first: advice about the batch would be in vain.
+        """
+        if self.count < 2 * parts:
+            parted = f" for batches in {parts} parts (processes x accumulate)" if parts > 1 else ""
+            raise ValueError(f"data must hold at least {2 * parts} training images{parted}, but holds {self.count}")
+        if size % parts or size < 2 * parts:
+            raise ValueError(
+                f"batch must be a multiple of processes x accumulate, {parts}, at least twice, but is {size}"
+            )
+        if size > self.count:
+            raise ValueError(f"batch must be at most the number of training images, {self.count}, but is {size}")
+        count, memory = max(size, self.at_once), machine_memory()
+        if (needed := count * self.image_bytes) > memory:
+            raise ValueError(
+                f"batch must fit into this machine's memory, {memory / 1e9:,.1f} GB, but {count} images at once take "
+                f"{needed / 1e9:,.1f} GB: give smaller images (--image-size, --recall.cells) or a smaller --batch"
+            )
 
 
 def derive_seed(*parts: int | str) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bra.data.decoding import Source
 from bra.data.images import Images, ImageSettings
+from bra.data.names import printable
 
 HELD_OUT = ("validation", "val", "test")  # the first of these splits that exists is held out
 
@@ -22,7 +23,7 @@ class Rows(Sequence):
         row = self.table[i]
         image = row[self.image] or {}
         content = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")  # b"": a damaged one
-        return Source(content, f"{self.name}[{i}]", row[self.label])
+        return Source(content, f"{printable(self.name)}[{i}]", row[self.label])
 
 
 def load(name: str):
@@ -53,7 +54,7 @@ class HubImages(Images):
     """The data set NAME of the hub, or a folder of its Parquet files: its split train, and one that is held out.
 
     Raises OSError if it cannot be loaded; ValueError if it has not these splits, with one column of images and one
-    of class labels, or if an image has no label.
+    of class labels, if a split is empty, or if an image has no label.
     """
 
     def __init__(self, name: str, settings: ImageSettings):
@@ -67,6 +68,8 @@ class HubImages(Images):
         rows = []
         for split in ("train", held_out):
             table = splits[split]
+            if not len(table):
+                raise ValueError(f"data hf:{name}, {split}, must hold images, but is empty")
             image, label = (find_column(table.features, kind, name) for kind in (Image, ClassLabel))
             classes = splits["train"].features[label].names
             table = table.select_columns([image, label]).cast_column(image, Image(decode=False))  # we decode it

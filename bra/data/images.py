@@ -72,6 +72,7 @@ class Images(DataSet):
         self.sources, self.settings = {"train": train, "held-out": held_out}, settings
         self.classes = [printable(name) for name in classes]
         self.count, self.held_out_count = len(train), len(held_out)
+        self.image_bytes = 3 * settings.size**2
         self.steps = 100 * max(1, self.count // 128)
         self.damaged = []
 

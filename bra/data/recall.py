@@ -126,6 +126,12 @@ class RecallBoards(DataSet):
     classes: ClassVar = list(SHAPES)
     channels: ClassVar = 3
     steps: ClassVar = 500
+    at_once: ClassVar = DRAWN_AT_ONCE
+
+    @property
+    def image_bytes(self) -> int:
+        """Of a board of floats."""
+        return 4 * 3 * (CELL * self.task.cells) ** 2
 
     def training(self, size, seed, start, shard=WHOLE):
         mine = shard.part(size)
