@@ -1,6 +1,4 @@
 import itertools
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -288,28 +286,6 @@ def test_classes_may_have_readable_names(image_folder):
             ImageFolder(image_folder, SKIP)
 
 
-LEFT_OPEN = """
-import os, pathlib, signal, sys
-from bra.data import ImageFolder, ImageSettings, workers
-workers.GRACE = 1
-signal.signal(signal.SIGTERM, lambda number, frame: print("the parent's handler, in", os.getpid()))
-batches = ImageFolder(pathlib.Path(sys.argv[1]), ImageSettings(size=8, workers=2)).training(2, 0, 0)
-next(batches)
-if sys.argv[2] == "interrupt":
-    signal.signal(signal.SIGINT, lambda number, frame: None)
-    os.killpg(0, signal.SIGINT)
-    [next(batches) for _ in range(20)]
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
-@pytest.mark.parametrize("how", ["leave", "interrupt"])
-def test_workers_leave_signals_to_their_parent_and_end_with_it(image_folder, how):
-    command = [sys.executable, "-W", "error", "-c", LEFT_OPEN, image_folder, how]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, start_new_session=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
 def test_what_would_be_lost_in_silence_is_refused(image_folder):
     deep = image_folder / "train" / "red" / "deep.png"
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 999).save(deep)
@@ -317,8 +293,6 @@ def test_what_would_be_lost_in_silence_is_refused(image_folder):
         with open_image(deep, str(deep)):
             pass
     deep.unlink()
-    deep.symlink_to(image_folder / "nowhere.png")
-    with pytest.raises(FileNotFoundError, match=r"deep\.png is a link that leads nowhere"):
-        ImageFolder(image_folder, SKIP)
+    Image.fromarray(NOISE).save(deep)
     deep.rename(deep.with_name("._deep.png"))  # hidden, as macOS leaves them
     assert ImageFolder(image_folder, SKIP).count == 10

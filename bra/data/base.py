@@ -87,9 +87,12 @@ class DataSet(ABC):
             raise ValueError(f"batch must be at most the number of training images, {self.count}, but is {size}")
         count, memory = max(size, self.at_once), machine_memory()
         if (needed := count * self.image_bytes) > memory:
+            advice = "give smaller images (--image-size, --recall.cells)"
+            if self.at_once * self.image_bytes <= memory:
+                advice += " or a smaller --batch"
             raise ValueError(
                 f"batch must fit into this machine's memory, {memory / 1e9:,.1f} GB, but {count} images at once take "
-                f"{needed / 1e9:,.1f} GB: give smaller images (--image-size, --recall.cells) or a smaller --batch"
+                f"{needed / 1e9:,.1f} GB: {advice}"
             )
 
 

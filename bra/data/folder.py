@@ -98,8 +98,9 @@ def other_files(folders: Iterable[Path]) -> Counter[str]:
 
 def listed(counts: Counter[str]) -> str:
     """The counts in words, such as 9 .tif, 2 .gif; the largest first, the last ones together."""
-    parts = [f"{count} {what}" for what, count in counts.most_common(SHOWN)]
-    rest = counts.total() - sum(count for _, count in counts.most_common(SHOWN))
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    parts = [f"{count} {what}" for what, count in ordered[:SHOWN]]
+    rest = sum(count for _, count in ordered[SHOWN:])
     return ", ".join(parts + ([f"{rest} of other kinds"] if rest else []))
 
 

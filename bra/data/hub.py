@@ -54,7 +54,7 @@ class HubImages(Images):
     """The data set NAME of the hub, or a folder of its Parquet files: its split train, and one that is held out.
 
     Raises OSError if it cannot be loaded; ValueError if it has not these splits, with one column of images and one
-    of class labels, if a split is empty, or if an image has no label.
+    of class labels, or if an image has no label.
     """
 
     def __init__(self, name: str, settings: ImageSettings):
@@ -68,8 +68,6 @@ class HubImages(Images):
         rows = []
         for split in ("train", held_out):
             table = splits[split]
-            if not len(table):
-                raise ValueError(f"data hf:{name}, {split}, must hold images, but is empty")
             image, label = (find_column(table.features, kind, name) for kind in (Image, ClassLabel))
             classes = splits["train"].features[label].names
             table = table.select_columns([image, label]).cast_column(image, Image(decode=False))  # we decode it

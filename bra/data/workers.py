@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
+from multiprocessing import active_children
 
 from torch.utils.data import DataLoader
 
@@ -60,13 +61,19 @@ def read_on(loader: DataLoader) -> Iterator:
         yield from loader
         return
     unhandled = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
-    before = signal.getsignal(signal.SIGCHLD) if unhandled else None
+    before, others = signal.getsignal(signal.SIGCHLD) if unhandled else None, active_children()
     batches = iter(loader)
+    workers = [process for process in active_children() if process not in others]
     if before is not None:
         signal.signal(signal.SIGCHLD, before)
     while True:
-        with explain_loss(loader.num_workers, fewest=0):
-            batch = next(batches, None)
+        try:
+            with explain_loss(loader.num_workers, fewest=0):
+                batch = next(batches, None)
+        except WorkersLost:
+            for worker in workers:
+                worker.kill()  # what the lost one held they may wait for without end, and SIGTERM they outlive
+            raise
         if batch is None:
             return
         yield batch
