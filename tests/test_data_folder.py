@@ -24,7 +24,12 @@ def test_files_that_are_passed_over_are_counted_in_one_line_for_each_split(image
     (red / "README").write_text("scans")
     for path in (red / "more" / "e.png", red / "more" / "deep" / "f.png", image_folder / "train" / "g.png"):
         save(path)
-    hidden = [red / ".h.tif", red / ".cache" / "i.tif", image_folder / "train" / ".j" / "k.tif"]
+    hidden = [
+        red / ".h.tif",
+        red / ".cache" / "i.tif",
+        image_folder / "train" / ".j" / "k.tif",
+        image_folder / "train" / "._m.png",
+    ]
     for path in (*hidden, image_folder / "val" / "red" / "l.bmp.gif"):
         save(path)
     assert ImageFolder(image_folder, FATAL).count == 10

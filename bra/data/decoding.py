@@ -106,7 +106,7 @@ def check_whole(path: Path) -> None:
 def find_turn(image: Image.Image) -> Turn | None:
     """What brings the image upright, by the note (EXIF) that a camera leaves; None if it is, or the note is damaged."""
     if image.format == "PNG":
-        image.load()  # the note may stand behind the pixels
+        image.load()  # the note may stand behind the pixels, whose damage Pillow tells only once
     with warnings.catch_warnings(action="ignore"):  # Pillow's, about damaged notes
         try:
             return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
