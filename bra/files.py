@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError:
+    except BaseException:  # also Ctrl-C, too little memory, text that is not UTF-8
         part.unlink(missing_ok=True)  # a full disk has better uses for the room
         raise
 
@@ -104,12 +104,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises FileNotFoundError; ValueError for a file of another kind or a damaged one.
     """
+    content = path.read_bytes()  # by Python: the library opens no file whose name is not UTF-8
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        return load(path.read_bytes()), metadata
+        tensors = load(content)
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]  # JSON behind its length; `load` has checked it
+    return tensors, json.loads(header).get("__metadata__", {})
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

@@ -14,6 +14,7 @@ from bra.data import (
     ImageSettings,
     RecallBoards,
     Shard,
+    base,
     derive_seed,
     fashion_mnist,
     normalise,
@@ -210,6 +211,80 @@ def test_fashion_mnist_refuses_labels_that_do_not_fit(fashion):
         write_idx(fashion / "train-labels-idx1-ubyte.gz", labels)
         with pytest.raises(ValueError, match="train must have a label of 0 to 9 for each of its 30 images"):
             fashion_mnist(fashion)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "parts", "message"),
+    [
+        (1, 1, 1, "data must hold at least 2 training images, but holds 1$"),
+        (1, 2, 1, "data must hold at least 2 training images, but holds 1$"),
+        (5, 5, 3, r"at least 6 training images for batches in 3 parts \(processes x accumulate\), but holds 5$"),
+        (5, 6, 3, r"at least 6 training images for batches in 3 parts \(processes x accumulate\), but holds 5$"),
+        (7, 1, 1, "batch must be a multiple of processes x accumulate, 1, at least twice, but is 1$"),
+        (7, 3, 3, "batch must be a multiple of processes x accumulate, 3, at least twice, but is 3$"),
+        (9, 8, 3, "batch must be a multiple of processes x accumulate, 3, at least twice, but is 8$"),
+        (7, 8, 1, "batch must be at most the number of training images, 7, but is 8$"),
+    ],
+)
+def test_batches_that_cannot_be_are_refused(count, size, parts, message):
+    pixels = torch.zeros(count, 1, 5, 3, dtype=torch.uint8)
+    data = Arrays(pixels, torch.arange(count), pixels, torch.arange(count), ["a"])
+    with pytest.raises(ValueError, match=message):
+        data.require_batch(size, parts)
+
+
+@pytest.mark.parametrize("count", range(2, 9))
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_where_a_batch_is_refused_another_is_allowed_or_none_is(count, parts):
+    """No two limits exclude each other: what is said of the batch can be followed."""
+    pixels = torch.zeros(count, 1, 5, 3, dtype=torch.uint8)
+    data, allowed, said = Arrays(pixels, torch.arange(count), pixels, torch.arange(count), ["a"]), [], []
+    for size in range(1, 12):
+        try:
+            data.require_batch(size, parts)
+            allowed.append(size)
+        except ValueError as error:
+            said.append(str(error))
+    assert allowed == [size for size in range(2 * parts, count + 1) if size % parts == 0]
+    assert all(text.startswith("batch" if allowed else "data") for text in said)
+
+
+@pytest.mark.parametrize(
+    ("cells", "size", "memory", "message"),
+    [
+        (
+            4,
+            10**9,
+            24e9,
+            r"memory, 24\.0 GB, but 1000000000 images at once take 12,288\.0 GB: .* or a smaller --batch$",
+        ),
+        (10_000, 128, 24e9, r"memory, 24\.0 GB, but 256 images at once take 19,660\.8 GB: give smaller .*cells\)$"),
+        (600, 2, 24e9, r"memory, 24\.0 GB, but 256 images at once take 70\.8 GB: give smaller .*cells\)$"),
+        (4, 257, 3_158_000.0, "257 images at once"),
+    ],
+)
+def test_boards_that_no_memory_holds_are_refused(cells, size, memory, message, monkeypatch):
+    monkeypatch.setattr(base, "machine_memory", lambda: memory)
+    data = RecallBoards(Recall(cells=cells))
+    with pytest.raises(ValueError, match=message):
+        data.require_batch(size)
+    RecallBoards(Recall()).require_batch(256)
+
+
+def test_what_an_image_takes_is_what_it_takes_in_a_batch(fashion, image_folder, monkeypatch):
+    for data in (RecallBoards(Recall(cells=3)), fashion_mnist(fashion), ImageFolder(image_folder, CROPPED)):
+        assert data.image_bytes == next(data.held_out(1)).image.nbytes
+    assert 1e8 < base.machine_memory() < 1e15
+    monkeypatch.delattr("os.sysconf")
+    assert base.machine_memory() == float("inf")
+
+
+@pytest.mark.parametrize("kind", ["folder", "fashion-mnist"])
+def test_the_home_folder_may_be_written_as_a_tilde(kind, request, tmp_path, monkeypatch):
+    request.getfixturevalue("fashion" if kind == "fashion-mnist" else "image_folder")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path.parent))
+    assert open_data(f"{kind}:~/{tmp_path.name}", Recall(), ImageSettings(size=8)).count in (10, 30)
 
 
 def test_says_which_names_are_allowed():

@@ -90,6 +90,13 @@ def test_other_layouts_are_refused_with_what_was_found(tmp_path, columns, splits
         HubImages(str(folder), SETTINGS)
 
 
+def test_a_folder_may_begin_with_the_home_folder_as_a_tilde(tmp_path, monkeypatch):
+    folder = write(tmp_path / "set", train=[0, 1], test=[2])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert open_data("hf:~/set", Recall(), SETTINGS).sources["train"].name == f"{folder} train"
+
+
 def test_damaged_rows_are_fatal_or_skipped_and_named(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()

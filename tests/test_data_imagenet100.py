@@ -186,7 +186,7 @@ def command(*arguments):
     return subprocess.run(process, capture_output=True, text=True, check=False)
 
 
-def test_the_command_line(image_folder, tmp_path):
+def test_the_command_line(image_folder, tmp_path, monkeypatch):
     (image_folder / "train" / "red" / "2.JPG").write_bytes(b"")
     failed = command("shrink", "--folder", image_folder, "--out", tmp_path / "out", "--resize", 16)
     assert failed.returncode == 1 and failed.stdout == "" and "Traceback" not in failed.stderr
@@ -195,5 +195,9 @@ def test_the_command_line(image_folder, tmp_path):
     )
     done = command("shrink", "--folder", image_folder, "--out", tmp_path / "out", "--resize", 16, "--corrupt", "skip")
     assert done.returncode == 0 and "1 damaged images were left out, and named in damaged.txt:" in done.stdout
+    small = tmp_path / "home" / "out"
+    monkeypatch.setenv("HOME", str(small.parent))
+    assert command("shrink", f"--folder={image_folder}", "--out=~/out", "--corrupt=skip").returncode == 0
+    assert len(list(small.glob("*/*/*"))) == 13
     missing = command("imagenet100", "--imagenet", tmp_path / "no", "--out", tmp_path / "x")
     assert missing.returncode == 1 and missing.stderr.startswith("error: imagenet must hold train/ and val/")

@@ -3,6 +3,7 @@
 Each is a `DataSet`. `python -m bra.data` prepares folders of images.
 """
 
+import os
 from pathlib import Path
 
 from bra.data.arrays import FASHION_CLASSES, Arrays, fashion_mnist, read_idx
@@ -11,7 +12,9 @@ from bra.data.decoding import DamagedImage, check_whole, open_image
 from bra.data.folder import ImageFolder
 from bra.data.hub import HubImages
 from bra.data.images import Images, ImageSettings
+from bra.data.names import printable
 from bra.data.recall import Recall, RecallBoards
+from bra.data.workers import WorkersLost
 
 __all__ = [
     "FASHION_CLASSES",
@@ -26,12 +29,14 @@ __all__ = [
     "Images",
     "RecallBoards",
     "Shard",
+    "WorkersLost",
     "check_whole",
     "derive_seed",
     "fashion_mnist",
     "normalise",
     "open_data",
     "open_image",
+    "printable",
     "read_idx",
     "shuffled_batches",
 ]
@@ -43,6 +48,7 @@ def open_data(name: str, recall: Recall, images: ImageSettings) -> DataSet:
     Raises ValueError for another name, and what the data sets raise.
     """
     kind, _, place = name.partition(":")
+    place = os.path.expanduser(place)  # a shell leaves the ~ of folder:~/images as it is
     if name == "recall":
         return RecallBoards(recall)
     if kind == "fashion-mnist" and place:

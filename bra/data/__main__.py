@@ -1,5 +1,7 @@
 """`python -m bra.data`: prepare a folder of images for `python -m bra.train --data folder:OUT`."""
 
+import os
+import sys
 from pathlib import Path
 
 import tyro
@@ -21,7 +23,7 @@ def make_imagenet100(
         corrupt: Damaged images, which only copying finds: stop at the first, or leave them out and name them.
         workers: Processes that copy.
     """
-    return imagenet100(imagenet, out, resize, corrupt, workers)
+    return imagenet100(at_home(imagenet), at_home(out), resize, corrupt, workers)
 
 
 def make_smaller(folder: Path, out: Path, resize: int = 256, corrupt: Corrupt = "fatal", workers: int = 2) -> list[str]:
@@ -34,13 +36,19 @@ def make_smaller(folder: Path, out: Path, resize: int = 256, corrupt: Corrupt = 
         corrupt: Damaged images: stop at the first, or leave them out and name them.
         workers: Processes that copy.
     """
-    return shrink(folder, out, resize, corrupt, workers)
+    return shrink(at_home(folder), at_home(out), resize, corrupt, workers)
+
+
+def at_home(path: Path) -> Path:
+    """The path with ~ as the home folder, which a shell leaves as it is in --out=~/x."""
+    return Path(os.path.expanduser(path))
 
 
 def main() -> None:
     """The command line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot say must not stop us
     commands = {"imagenet100": make_imagenet100, "shrink": make_smaller}
-    with errors_in_one_line(ValueError, OSError, stopped="stopped; the same command goes on"):
+    with errors_in_one_line(ValueError, OSError, MemoryError, stopped="stopped; the same command goes on"):
         damaged = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m bra.data")
     if damaged:
         print(f"{len(damaged)} damaged images were left out, and named in damaged.txt:", *damaged, sep="\n")

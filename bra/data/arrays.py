@@ -29,7 +29,7 @@ class Arrays(DataSet):
 
     def __post_init__(self):
         self.channels, self.count, self.damaged = self.pixels.shape[1], len(self.labels), []
-        self.held_out_count = len(self.held_out_labels)
+        self.held_out_count, self.image_bytes = len(self.held_out_labels), self.pixels[:1].nbytes
         self.steps = 4 * max(1, self.count // 128)
 
     def training(self, size, seed, start, shard=WHOLE):

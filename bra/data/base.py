@@ -5,6 +5,8 @@ takes its `Shard`, and together they hold what one process alone would.
 """
 
 import hashlib
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,16 +17,16 @@ from torch import Tensor
 
 
 class Shard(NamedTuple):
-    """Which part of every batch one process takes: that of process `rank` of `of`."""
+    """Which part of every batch one process takes: that of process `rank`, counted from 0, of `count` processes."""
 
     rank: int = 0
-    of: int = 1
+    count: int = 1
 
     def part(self, size: int) -> slice:
         """Its entries, next to each other, in a batch of `size`. Raises ValueError if not all shards are alike."""
-        if size % self.of:
-            raise ValueError(f"size must be a multiple of the number of shards, {self.of}, but is {size}")
-        each = size // self.of
+        if size % self.count:
+            raise ValueError(f"size must be a multiple of the number of shards, {self.count}, but is {size}")
+        each = size // self.count
         return slice(self.rank * each, (self.rank + 1) * each)
 
 
@@ -38,6 +40,14 @@ class Batch(NamedTuple):
     label: Int[Tensor, " b"]
 
 
+def machine_memory() -> float:
+    """Bytes of this machine's memory; infinite where the system does not say."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return math.inf
+
+
 class DataSet(ABC):
     """What `bra.train` needs of a data set."""
 
@@ -49,6 +59,8 @@ class DataSet(ABC):
     mean: tuple[float, ...] = (0.5,)  # of the pixels, 0..1: one for all channels, or one a channel
     std: tuple[float, ...] = (0.5,)
     damaged: list[str]  # the images that were skipped so far, each once
+    image_bytes: int = 0  # that an image of a batch takes
+    at_once: int = 1  # images that are made together, however small the batch
 
     @abstractmethod
     def training(self, size: int, seed: int, start: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
@@ -57,6 +69,31 @@ class DataSet(ABC):
     @abstractmethod
     def held_out(self, size: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:
         """Every held-out image once over all shards together, in batches of at most `size`."""
+
+    def require_batch(self, size: int, parts: int = 1) -> None:
+        """Raise ValueError unless training can take batches of `size`, each in so many parts (processes x accumulate).
+
+        A part needs two images, for batch norm and mixing. So data of too few images have no batch at all, and are
+        told first: advice about the batch would be in vain.
+        """
+        if self.count < 2 * parts:
+            parted = f" for batches in {parts} parts (processes x accumulate)" if parts > 1 else ""
+            raise ValueError(f"data must hold at least {2 * parts} training images{parted}, but holds {self.count}")
+        if size % parts or size < 2 * parts:
+            raise ValueError(
+                f"batch must be a multiple of processes x accumulate, {parts}, at least twice, but is {size}"
+            )
+        if size > self.count:
+            raise ValueError(f"batch must be at most the number of training images, {self.count}, but is {size}")
+        count, memory = max(size, self.at_once), machine_memory()
+        if (needed := count * self.image_bytes) > memory:
+            advice = "give smaller images (--image-size, --recall.cells)"
+            if self.at_once * self.image_bytes <= memory:
+                advice += " or a smaller --batch"
+            raise ValueError(
+                f"batch must fit into this machine's memory, {memory / 1e9:,.1f} GB, but {count} images at once take "
+                f"{needed / 1e9:,.1f} GB: {advice}"
+            )
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -75,8 +112,8 @@ def shuffled_batches(count: int, size: int, seed: int, start: int) -> Iterator[I
 
 
 def held_out_batches(count: int, size: int, shard: Shard) -> Iterator[range]:
-    """The indices of each batch of at most `size`: a shard takes every `of`th image."""
-    mine = range(shard.rank, count, shard.of)
+    """The indices of each batch of at most `size`: of three shards, each takes every third image."""
+    mine = range(shard.rank, count, shard.count)
     for first in range(0, len(mine), size):
         yield mine[first : first + size]
 

@@ -11,8 +11,10 @@ from typing import Literal, NamedTuple
 from PIL import Image
 from tqdm.auto import tqdm
 
-from bra.data.decoding import IMAGE_FORMATS, DamagedImage, leave_signals_to_the_parent, open_image
+from bra.data.decoding import IMAGE_FORMATS, DamagedImage, find_turn, open_image, turned
 from bra.data.folder import read_classes, split_files
+from bra.data.names import printable
+from bra.data.workers import explain_loss, leave_signals_to_the_parent
 
 QUALITY = 95  # of the JPEGs
 AT_ONCE = 16  # images that a process is given
@@ -28,10 +30,14 @@ class Copy(NamedTuple):
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that there is never half of it under its name."""
+    """Write a file so that there is never half of it under its name, nor under another after an error."""
     part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def check_numbers(resize: int | None, workers: int) -> None:
@@ -47,28 +53,31 @@ def begin(out: Path, settings: dict) -> None:
     content = json.dumps(settings, indent=2).encode() + b"\n"
     if made.exists():
         if made.read_bytes() != content:
-            raise FileExistsError(f"out {out} was made with other settings, which {made} tells: give another folder")
+            raise FileExistsError(
+                f"out {printable(out)} was made with other settings, which {printable(made)} tells: give another folder"
+            )
     elif out.exists() and any(path.suffix != ".part" for path in out.iterdir()):
-        raise FileExistsError(f"out {out} is not empty: give another folder")
+        raise FileExistsError(f"out {printable(out)} is not empty: give another folder")
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_whole(made, content)
 
 
 def copy_smaller(copy: Copy) -> str | None:
-    """Write the copy, unless it is there already. Returns what is wrong with a damaged image."""
+    """Write the copy, upright, unless it is there already. Returns what is wrong with a damaged image."""
     if copy.target.exists():
         return None
     try:
         with open_image(copy.source, str(copy.source)) as image:
+            turn = find_turn(image)
             scale = min(1, copy.resize / min(image.size))  # never larger
             size = [round(side * scale) for side in image.size]
             image.draft(None, size)
-            image = image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
+            small = image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=2)
     except DamagedImage as error:
         return str(error)
     content = BytesIO()
-    image.save(content, "JPEG", quality=QUALITY)
+    turned(small, turn).save(content, "JPEG", quality=QUALITY)  # Pillow saves no note which side is up
     write_whole(copy.target, content.getvalue())
     return None
 
@@ -79,7 +88,7 @@ def copy_folder(
     """Copy the images, by split and class, to OUT/SPLIT/CLASS as JPEGs whose shorter side is at most `resize`.
 
     What an earlier call copied stays. Returns what is wrong with each damaged image, and writes it to
-    OUT/damaged.txt; raises DamagedImage instead at the first, if `corrupt` is fatal.
+    OUT/damaged.txt. Raises ValueError if two images would become one; what `copy_all` raises.
     """
     copies = [
         Copy(path, out / split / name / copy_name(path), resize)
@@ -88,21 +97,38 @@ def copy_folder(
         for path in paths
     ]
     targets = Counter(copy.target for copy in copies)
-    if twice := [str(target) for target, count in targets.items() if count > 1]:
+    if twice := [printable(target) for target, count in targets.items() if count > 1]:
         raise ValueError(f"two images would be copied to the same file: {', '.join(twice)}")
-    for folder in {target.parent for target in targets}:
+    folders = {target.parent for target in targets}
+    for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
+    try:
+        damaged = copy_all(copies, printable(out), corrupt, workers)
+    finally:
+        for part in (part for folder in folders for part in folder.glob("*.part")):
+            part.unlink()  # of a process that was killed
+    write_whole(out / "damaged.txt", "".join(f"{message}\n" for message in damaged).encode())
+    return damaged
+
+
+def copy_all(copies: list[Copy], title: str, corrupt: Corrupt, workers: int) -> list[str]:
+    """Copy in so many processes, under a progress bar. Returns what is wrong with each damaged image.
+
+    Raises DamagedImage instead at the first, if `corrupt` is fatal; WorkersLost if a process is killed.
+    """
     damaged = []
-    with ProcessPoolExecutor(workers, initializer=leave_signals_to_the_parent) as pool:
+    with (
+        explain_loss(workers, fewest=1),
+        ProcessPoolExecutor(workers, initializer=leave_signals_to_the_parent) as pool,
+    ):
         messages = pool.map(copy_smaller, copies, chunksize=AT_ONCE)  # before the bar, whose thread no fork should see
         try:
-            for message in tqdm(messages, desc=str(out), total=len(copies)):
+            for message in tqdm(messages, desc=title, total=len(copies)):
                 if message and corrupt == "fatal":
                     raise DamagedImage(message)
                 damaged += [message] if message else []
         finally:  # after an error or Ctrl-C, only what is in hand is still finished
             pool.shutdown(cancel_futures=True)
-    write_whole(out / "damaged.txt", "".join(f"{message}\n" for message in damaged).encode())
     return damaged
 
 

@@ -1,9 +1,8 @@
 """Images on disk or as bytes: decode them, cut them to size, and find those that are damaged before training does."""
 
 import math
-import os
 import random
-import signal
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -13,20 +12,32 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bra.data.names import printable
+
 IMAGE_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
-GRACE = 20  # seconds
 END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}  # the last bytes of a whole file
 RATIOS = 3 / 4, 4 / 3  # width to height of a random crop
+Turn = Image.Transpose
+TURNS = {  # what brings an image upright, by EXIF's number for how it lies
+    2: Turn.FLIP_LEFT_RIGHT,
+    3: Turn.ROTATE_180,
+    4: Turn.FLIP_TOP_BOTTOM,
+    5: Turn.TRANSPOSE,
+    6: Turn.ROTATE_270,
+    7: Turn.TRANSVERSE,
+    8: Turn.ROTATE_90,
+}
+SIDEWAYS = {TURNS[number] for number in (5, 6, 7, 8)}  # these swap width and height
 Side = int | float
 Box = tuple[Side, Side, Side, Side]  # left, top, right, bottom
 
 
 class DamagedImage(ValueError):
-    """A file that is not, or not wholly, an image."""
+    """A file that is not, or not wholly, an image, or that cannot be read."""
 
 
 class Source(NamedTuple):
@@ -35,6 +46,13 @@ class Source(NamedTuple):
     content: Path | bytes
     name: str
     label: int
+
+
+class Key(NamedTuple):
+    """Which image of a list, and the seed of its crop; None: it is held out, and nothing is drawn."""
+
+    index: int
+    crop: int | None
 
 
 class Sample(NamedTuple):
@@ -46,17 +64,28 @@ class Sample(NamedTuple):
 
 
 @contextmanager
+def naming_damage(name: str) -> Iterator[None]:
+    """Raise DamagedImage, with this name, for what goes wrong while an image is read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamagedImage(f"{printable(name)} cannot be read: it is gone, or a link that leads nowhere") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.strerror:  # from the system, not from Pillow
+            raise DamagedImage(f"{printable(name)} cannot be read: {error.strerror}") from error
+        raise DamagedImage(f"{printable(name)} is not a whole image: {error}") from error
+
+
+@contextmanager
 def open_image(content: Path | bytes, name: str) -> Iterator[Image.Image]:
     """The image, to decode inside the block. Raises DamagedImage, with its name, if it is not wholly one."""
-    try:
+    with naming_damage(name):
         file = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(file, formats=sorted(set(IMAGE_FORMATS.values()))) as image:
             image.info.pop("transparency", None)  # we drop it anyway, and Pillow would warn
             if image.mode[0] in "IF":  # Pillow would cut their values off at 255
                 raise ValueError(f"its mode {image.mode} has more than 8 bits a channel: convert it first")
             yield image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DamagedImage(f"{name} is not a whole image: {error}") from error
 
 
 def check_whole(path: Path) -> None:
@@ -65,13 +94,34 @@ def check_whole(path: Path) -> None:
     Damage in the middle shows only when the image is decoded.
     """
     mark = END_MARKS.get(IMAGE_FORMATS[path.suffix.lower()])
-    with path.open("rb") as file:
+    with naming_damage(str(path)), path.open("rb") as file:
         length = file.seek(0, 2)
         file.seek(max(0, length - 16))
         end = file.read().rstrip(b"\0")
     if mark is None or not end.endswith(mark):
         with open_image(path, str(path)) as image:
             image.load()
+
+
+def find_turn(image: Image.Image) -> Turn | None:
+    """What brings the image upright, by the note (EXIF) that a camera leaves; None if it is, or the note is damaged."""
+    if image.format == "PNG":
+        image.load()  # the note may stand behind the pixels, whose damage Pillow tells only once
+    with warnings.catch_warnings(action="ignore"):  # Pillow's, about damaged notes
+        try:
+            return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        except Exception:  # it raises many kinds; the pixels may be whole
+            return None
+
+
+def turned(image: Image.Image, turn: Turn | None) -> Image.Image:
+    """The image after this turn; itself without one."""
+    return image if turn is None else image.transpose(turn)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the image when it is upright."""
+    return image.size[::-1] if find_turn(image) in SIDEWAYS else image.size
 
 
 def centre_box(width: int, height: int, share: float) -> Box:
@@ -99,49 +149,40 @@ def random_box(width: int, height: int, least_area: float, seed: int) -> Box:
 
 
 def cut(image: Image.Image, box: Box, size: int) -> UInt8[Tensor, "3 size size"]:
-    """The box, scaled to `size` x `size`. A JPEG is decoded no larger than that needs.
+    """The box of the upright image, scaled to `size` x `size`. A JPEG is decoded no larger than that needs.
 
-    The camera's note which side is up (EXIF) is left unread, as is usual with ImageNet.
+    The camera's note which side is up (EXIF) is obeyed, so that a photograph is learnt as people see it. This holds for
+    ImageNet too, where a few images bear the note; training code often leaves it unread, and these images turned.
     """
-    width, height = image.size
+    turn, (width, height) = find_turn(image), upright_size(image)
     left, top, right, bottom = box
-    image.draft(None, (math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top))))
-    across, down = image.width / width, image.height / height
+    enough = (math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top)))
+    image.draft(None, enough[::-1] if turn in SIDEWAYS else enough)  # as it lies in the file
+    upright = turned(image.convert("RGB"), turn)
+    across, down = upright.width / width, upright.height / height
     box = (left * across, top * down, right * across, bottom * down)
-    scaled = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=2)
+    scaled = upright.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=2)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
 
 
 class ImageFiles(Dataset):
-    """Images, decoded when asked for: a `Sample` for each key (index, seed of the crop; None: held out).
+    """Images, decoded when asked for: a `Sample` for each `Key`.
 
-    `choose` makes the box to cut of width, height and that seed. An image is replaced by the next whole one of the
-    list, if `replace` is set and it is damaged and not held out.
+    `choose` makes the box to cut of width, height and the key's seed. An image is replaced by the next whole one of
+    the list, if `replace` is set and it is damaged and not held out.
     """
 
     def __init__(self, sources: Sequence[Source], size: int, choose: Callable[..., Box], replace: bool):
         self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
 
-    def __getitem__(self, key: tuple[int, int | None]) -> Sample:
+    def __getitem__(self, key: Key) -> Sample:
         index, seed = key
         damage = {}
         for i in range(index, index + (len(self.sources) if self.replace and seed is not None else 1)):
             source = self.sources[i % len(self.sources)]
             try:
                 with open_image(source.content, source.name) as image:
-                    return Sample(cut(image, self.choose(*image.size, seed), self.size), source.label, damage)
+                    return Sample(cut(image, self.choose(*upright_size(image), seed), self.size), source.label, damage)
             except DamagedImage as error:
                 damage[source.name] = str(error)
         return Sample(None, 0, damage)
-
-
-def leave_signals_to_the_parent(worker: int = 0) -> None:
-    """Ctrl-C reaches the whole group of processes, and a cluster's SIGTERM may: the parent decides what they mean.
-
-    A worker that SIGTERM ended at once would take the parent with it, before it has written its checkpoint. So it
-    stays for GRACE seconds; a parent that has left its workers behind waits as long at its end.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # Windows has neither the alarm nor the problem
-        signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bra.data.decoding import Source
 from bra.data.images import Images, ImageSettings
+from bra.data.names import printable
 
 HELD_OUT = ("validation", "val", "test")  # the first of these splits that exists is held out
 
@@ -22,7 +23,7 @@ class Rows(Sequence):
         row = self.table[i]
         image = row[self.image] or {}
         content = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")  # b"": a damaged one
-        return Source(content, f"{self.name}[{i}]", row[self.label])
+        return Source(content, f"{printable(self.name)}[{i}]", row[self.label])
 
 
 def load(name: str):

@@ -8,16 +8,9 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from bra.data.base import WHOLE, Batch, DataSet, derive_seed, held_out_batches, shuffled_batches
-from bra.data.decoding import (
-    Box,
-    DamagedImage,
-    ImageFiles,
-    Sample,
-    Source,
-    centre_box,
-    leave_signals_to_the_parent,
-    random_box,
-)
+from bra.data.decoding import Box, DamagedImage, ImageFiles, Key, Sample, Source, centre_box, random_box
+from bra.data.names import printable
+from bra.data.workers import leave_signals_to_the_parent, read_on
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: red, green, blue
 AHEAD = 4  # batches that each worker prepares
@@ -76,31 +69,38 @@ class Images(DataSet):
     def __init__(
         self, train: Sequence[Source], held_out: Sequence[Source], classes: list[str], settings: ImageSettings
     ):
-        self.sources, self.classes, self.settings = {"train": train, "held-out": held_out}, classes, settings
+        self.sources, self.settings = {"train": train, "held-out": held_out}, settings
+        self.classes = [printable(name) for name in classes]
         self.count, self.held_out_count = len(train), len(held_out)
+        self.image_bytes = 3 * settings.size**2
         self.steps = 100 * max(1, self.count // 128)
         self.damaged = []
 
     def training(self, size, seed, start, shard=WHOLE):
         mine = shard.part(size)
 
-        def keys() -> Iterator[list[tuple[int, int]]]:
+        def keys() -> Iterator[list[Key]]:
             for step, index in enumerate(shuffled_batches(self.count, size, seed, start), start):
                 epoch = step // (self.count // size)
-                yield [(i, derive_seed("crop", seed, epoch, i)) for i in index[mine].tolist()]
+                yield [Key(i, crop=derive_seed("crop", seed, epoch, i)) for i in index[mine].tolist()]
 
         yield from self.load("train", keys())
 
     def held_out(self, size, shard=WHOLE):
         indices = held_out_batches(self.held_out_count, size, shard)
         shown = False
-        for batch in self.load("held-out", ([(i, None) for i in index] for index in indices)):
+        for batch in self.load("held-out", ([Key(i, crop=None) for i in index] for index in indices)):
             yield batch
             shown = True
-        if not shown:  # asked as in training, the whole list is searched for one that is not damaged
-            next(self.load("held-out", iter([[(0, 0)]])))
+        if not shown:
+            self.require_whole("held-out")
 
-    def load(self, split: str, keys: Iterator[list[tuple[int, int | None]]]) -> Iterator[Batch]:
+    def require_whole(self, split: str) -> None:
+        """Raise DamagedImage if every image of the split is damaged."""
+        as_in_training = Key(0, crop=0)  # there, what is damaged is replaced by the next, as long as there is one
+        next(self.load(split, iter([[as_in_training]])))
+
+    def load(self, split: str, keys: Iterator[list[Key]]) -> Iterator[Batch]:
         """A batch for each list of keys, without what is damaged; none where that leaves nothing."""
         workers, skip = self.settings.workers, self.settings.corrupt == "skip"
         loader = DataLoader(
@@ -112,7 +112,7 @@ class Images(DataSet):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=leave_signals_to_the_parent,
         )
-        for batch, damage in loader:
+        for batch, damage in read_on(loader):
             if damage and not skip:
                 raise DamagedImage(next(iter(damage.values())))
             if len(damage) == len(self.sources[split]):

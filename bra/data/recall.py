@@ -126,6 +126,12 @@ class RecallBoards(DataSet):
     classes: ClassVar = list(SHAPES)
     channels: ClassVar = 3
     steps: ClassVar = 500
+    at_once: ClassVar = DRAWN_AT_ONCE
+
+    @property
+    def image_bytes(self) -> int:
+        """Of a board of floats."""
+        return 4 * 3 * (CELL * self.task.cells) ** 2
 
     def training(self, size, seed, start, shard=WHOLE):
         mine = shard.part(size)
@@ -138,7 +144,7 @@ class RecallBoards(DataSet):
         for first in range(0, self.held_out_count, DRAWN_AT_ONCE):
             count = min(DRAWN_AT_ONCE, self.held_out_count - first)
             part = self.task.sample(count, derive_seed("recall held out", first))
-            mine = slice((shard.rank - first) % shard.of, None, shard.of)
+            mine = slice((shard.rank - first) % shard.count, None, shard.count)
             for batch in zip(*(value[mine].split(size) for value in part), strict=True):
                 if len(batch[0]):  # the last part may be too short for every shard
                     yield Boards(*batch)

@@ -1,5 +1,6 @@
 """`python -m bra.explorer`: write the explorer of a run, or of a photograph, as one HTML file."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,7 @@ import tyro
 
 from bra.arguments import errors_in_one_line
 from bra.biformer import MODELS
+from bra.data import printable
 from bra.explorer.page import portrait_page
 from bra.explorer.sitters import of_photograph
 from bra.files import write_atomically
@@ -55,9 +57,10 @@ def write(request: Request) -> Path:
 
 def main() -> None:
     """The command line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot say must not stop us
     with errors_in_one_line(ValueError, OSError):
         path = write(tyro.cli(Request, prog="python -m bra.explorer"))
-    print(f"{path} ({path.stat().st_size / 1000:,.0f} kB): open it in a browser")
+    print(f"{printable(path)} ({path.stat().st_size / 1000:,.0f} kB): open it in a browser")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from bra.data.names import printable
 from bra.explorer.portrait import Portrait
 from bra.look.views import View
 
@@ -32,7 +33,7 @@ def pack(portrait: Portrait) -> dict:
         [pack_routes(snapshot.index[i], snapshot.affinity[i]) for snapshot in earlier] for i in range(len(views))
     ]
     return {
-        "title": portrait.title,
+        "title": printable(portrait.title),
         "image": pack_image(portrait.image),
         "steps": [*(snapshot.step for snapshot in earlier), portrait.step],
         "truth": portrait.truth and [int(region) for region in portrait.truth],

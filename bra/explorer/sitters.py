@@ -11,13 +11,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Shaped
-from PIL import ImageOps
 from torch import Tensor
 
 from bra import official
 from bra.biformer import MODELS, BiFormer
 from bra.data import DataSet, Images, normalise, open_image
-from bra.data.decoding import centre_box, cut
+from bra.data.decoding import centre_box, cut, upright_size
 from bra.data.recall import Boards
 from bra.explorer.portrait import Portrait, Snapshot
 from bra.look.views import look
@@ -93,5 +92,4 @@ def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 si
     if not path.is_file():
         raise FileNotFoundError(f"image {path} is no file")
     with open_image(path, str(path)) as image:
-        upright = ImageOps.exif_transpose(image)
-        return cut(upright, centre_box(*upright.size, share), size)
+        return cut(image, centre_box(*upright_size(image), share), size)

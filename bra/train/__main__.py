@@ -42,6 +42,7 @@ def asked_for(words: list[str]) -> TrainConfig:
 
 def main() -> None:
     """The command line."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot say must not stop us
     words = sys.argv[1:]
     with errors_in_one_line(ValueError, OSError, MemoryError), memory_told():
         if words[:1] == ["evaluate"]:

@@ -142,8 +142,7 @@ class TrainConfig:
         Raises ValueError if an epoch is shorter than a batch, if epochs are asked of data that is made, or RandAugment
         of images without colour.
         """
-        if self.batch > data.count:
-            raise ValueError(f"batch must be at most the number of training images, {data.count}, but is {self.batch}")
+        data.require_batch(self.batch)
         made = math.isinf(data.count)
         for name, value in {"epochs": self.epochs, "warmup_epochs": self.warmup_epochs}.items():
             if made and value:

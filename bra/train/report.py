@@ -7,7 +7,7 @@ import torch
 
 from bra import draw
 from bra.biformer import BiFormer
-from bra.data import DataSet, Images, derive_seed, normalise
+from bra.data import DataSet, Images, derive_seed, normalise, printable
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
 from bra.explorer.sitters import of_held_out, of_pixels, open_photograph
@@ -146,4 +146,4 @@ def table(run: RunFolder) -> str:
     lines += [f"{summary['seconds']:.0f} s of training on {summary['device']}", f"{run.path}: {files}"]
     if run.explorer.exists():  # not for a run of an earlier version
         lines.append(f"open {run.explorer} in a browser: whom each region reads")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
