@@ -17,16 +17,16 @@ from torch import Tensor
 
 
 class Shard(NamedTuple):
-    """Which part of every batch one process takes: that of process `rank`, counted from 0, of `count` processes."""
+    """Which part of every batch one process takes: that of process `rank`, from 0, of `world_size` processes."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
 
     def part(self, size: int) -> slice:
         """Its entries, next to each other, in a batch of `size`. Raises ValueError if not all shards are alike."""
-        if size % self.count:
-            raise ValueError(f"size must be a multiple of the number of shards, {self.count}, but is {size}")
-        each = size // self.count
+        if size % self.world_size:
+            raise ValueError(f"size must be a multiple of the number of shards, {self.world_size}, but is {size}")
+        each = size // self.world_size
         return slice(self.rank * each, (self.rank + 1) * each)
 
 
@@ -113,7 +113,7 @@ def shuffled_batches(count: int, size: int, seed: int, start: int) -> Iterator[I
 
 def held_out_batches(count: int, size: int, shard: Shard) -> Iterator[range]:
     """The indices of each batch of at most `size`: of three shards, each takes every third image."""
-    mine = range(shard.rank, count, shard.count)
+    mine = range(shard.rank, count, shard.world_size)
     for first in range(0, len(mine), size):
         yield mine[first : first + size]
 

@@ -144,7 +144,7 @@ class RecallBoards(DataSet):
         for first in range(0, self.held_out_count, DRAWN_AT_ONCE):
             count = min(DRAWN_AT_ONCE, self.held_out_count - first)
             part = self.task.sample(count, derive_seed("recall held out", first))
-            mine = slice((shard.rank - first) % shard.count, None, shard.count)
+            mine = slice((shard.rank - first) % shard.world_size, None, shard.world_size)
             for batch in zip(*(value[mine].split(size) for value in part), strict=True):
                 if len(batch[0]):  # the last part may be too short for every shard
                     yield Boards(*batch)

@@ -41,7 +41,7 @@ def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Acc
         for name, values in found.items():
             sums[name] = sums.get(name, 0) + torch.tensor(values, dtype=torch.float64)
     model.train(was_training)
-    if accelerator and shard.count > 1:
+    if accelerator and shard.world_size > 1:
         sums = add_over_processes(sums)
     seen = sums.pop("seen").item()
     means = {name: (total / seen).tolist() for name, total in sums.items()}

@@ -72,7 +72,7 @@ class Learner:
         self.average = moving_average(self.model, average) if average else None
         self.evaluated = self.average.module if self.average else self.model
         self.shard = Shard(accelerator.process_index, accelerator.num_processes)
-        if self.shard.count > 1:
+        if self.shard.world_size > 1:
             share_batch_norm(model)
         optimizer = make_optimizer(model, weight_decay)
         # Accelerate replaces the forward of what it prepares; inside a Sequential the model itself stays as it is
@@ -129,7 +129,7 @@ class Learner:
 
     def any_process(self, flag: bool) -> bool:
         """Whether the flag is set in any of the processes."""
-        if self.shard.count == 1:
+        if self.shard.world_size == 1:
             return flag
         return self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device), "sum").item() > 0
 

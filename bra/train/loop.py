@@ -86,7 +86,7 @@ def go_on(run: RunWriter, learner: Learner) -> int:
     if found is None:
         return 0
     tensors, metadata = found
-    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.count
+    step, before, now = int(metadata["step"]), int(metadata["processes"]), learner.shard.world_size
     learner.load(tensors, run.checkpoint, step)
     run.rewind(step)
     if before != now:
@@ -164,7 +164,7 @@ def examine(training: Training, step: int, seconds: float) -> None:
 def save(training: Training, step: int) -> None:
     """Write the checkpoint."""
     learner = training.learner
-    training.run.save_checkpoint(step, learner.tensors(), learner.shard.count)
+    training.run.save_checkpoint(step, learner.tensors(), learner.shard.world_size)
 
 
 def complete(training: Training, watch: Watch | None = None) -> RunFolder:
