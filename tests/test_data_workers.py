@@ -111,7 +111,7 @@ from bra.data import ImageFolder, ImageSettings, workers
 workers.GRACE = 1
 signal.signal(signal.SIGTERM, lambda number, frame: print("the parent's handler, in", os.getpid()))
 batches = ImageFolder(pathlib.Path(sys.argv[1]), ImageSettings(size=8, workers=2)).training(2, 0, 0)
-next(batches)
+[next(batches) for _ in range(4)]  # from both workers: until it has begun, one may be interrupted
 if sys.argv[2] == "interrupt":
     signal.signal(signal.SIGINT, lambda number, frame: None)
     os.killpg(0, signal.SIGINT)

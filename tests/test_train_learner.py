@@ -221,7 +221,7 @@ def test_an_overflow_of_half_precision_lowers_the_loss_scale_and_changes_no_weig
 def test_a_flag_of_one_process_is_everybodys():
     made = learner(plain_model())
     assert made.any_process(True) and not made.any_process(False)
-    made.shard = made.shard._replace(count=3)
+    made.shard = made.shard._replace(world_size=3)
     made.accelerator = SimpleNamespace(device="cpu", reduce=lambda flag, how: flag + {"sum": 1}[how])
     assert made.any_process(False), "another process stops"
 
