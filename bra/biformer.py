@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bra.arguments import require_grid, require_k
 from bra.attention import attend
 from bra.block import Block, FullAttention
 from bra.layer import BiLevelRoutingAttention, record_routes
@@ -176,6 +177,24 @@ class BiFormer(nn.Module):
         return maps
 
     @property
+    def grid(self) -> Grid:
+        """(rows, columns) of regions in every routed stage; it can be set, for images of another size.
+
+        Raises ValueError for a grid of fewer regions than a stage reads.
+        """
+        return self.config.grid
+
+    @grid.setter
+    def grid(self, grid: Grid) -> None:
+        require_grid(grid)
+        layers = [module for module in self.modules() if isinstance(module, BiLevelRoutingAttention)]
+        for layer in layers:
+            require_k(layer.k, grid[0] * grid[1])
+        for layer in layers:
+            layer.grid = tuple(grid)
+        self.config = replace(self.config, grid=tuple(grid))
+
+    @property
     def feature_info(self) -> list[dict]:
         """Of each map of `pyramid`: channels, stride to the image, module. The names are those of timm's backbones."""
         first = len(self.config.stem)
@@ -202,7 +221,7 @@ class BiFormer(nn.Module):
             raise ValueError(f"images must be (b c h w) with {channels} channels, but the shape is {shape}")
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
-        if 0 in images.shape:
+        if 0 in images.shape[2:]:
             raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:

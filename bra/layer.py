@@ -81,11 +81,28 @@ class BiLevelRoutingAttention(nn.Module):
         require_axes("x", x, "b h w c")
         if x.shape[-1] != self.dim:
             raise ValueError(f"x must have {self.dim} channels on its last axis, but its shape is {tuple(x.shape)}")
+        if 0 in x.shape[1:3]:
+            raise ValueError(f"x must hold at least one token, but its shape is {tuple(x.shape)}")
         padded, valid_map = pad_to_grid(x, self.grid)
         size, valid = padded.shape[1:3], None
         if size != x.shape[1:3]:
             valid = partition_regions(valid_map[None, :, :, None], self.grid)[0, :, :, 0]
         return partition_regions(padded, self.grid), valid, size
+
+    @property
+    def k(self) -> int:
+        """How many regions each region reads: the router's. It can be set where the router is a `TopKRouter`.
+
+        Raises AttributeError for a router of another kind, ValueError for a k outside 1..rows*columns.
+        """
+        return self.router.k
+
+    @k.setter
+    def k(self, k: int) -> None:
+        if not isinstance(self.router, TopKRouter):
+            raise AttributeError(f"k cannot be set to {k}: {type(self.router).__name__} chooses; set router instead")
+        require_k(k, self.grid[0] * self.grid[1])
+        self.router.k = k
 
     def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
         """Ask the router, and tell it of regions without a real token where there was padding.
@@ -107,7 +124,9 @@ class BRA2d(BiLevelRoutingAttention):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Attend over a channels-first map; its size stays. Raises ValueError for a wrong rank or width."""
         self.require_map(x)
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        return out if last else out.contiguous()  # in memory as its input lies, as a convolution's output does
 
     def route(self, x: Float[Tensor, "b c h w"]) -> Routes:
         """Who would read whom in this map, without attending."""

@@ -85,5 +85,10 @@ class TableRouter(nn.Module):
         index = self.table.expand(len(q_means), -1, -1)
         return Routes(index, region_affinity(q_means, k_means))
 
+    @property
+    def k(self) -> int:
+        """Regions that each region reads."""
+        return self.table.shape[1]
+
     def extra_repr(self) -> str:
         return "regions={}, k={}".format(*self.table.shape)

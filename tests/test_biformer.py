@@ -13,6 +13,7 @@ from torch import nn
 import bra
 from bra.attention import attend_gathered
 from bra.block import DropPath
+from bra.look.calls import bra_layers
 from bra.measure import multiply_adds
 
 ROOT = Path(__file__).parent.parent
@@ -116,7 +117,7 @@ def test_says_what_is_wrong():
             small()(images)
     with pytest.raises(ValueError, match=r"images must be floating point, .* but are torch.uint8"):
         small()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
-    for shape in ((0, 3, 32, 32), (2, 3, 0, 32)):
+    for shape in ((2, 3, 32, 0), (2, 3, 0, 32)):
         with pytest.raises(ValueError, match="images must hold at least one pixel, but the shape is"):
             small()(torch.zeros(shape))
     for make in (lambda: small().reset_classifier(-1), lambda: small(num_classes=-1)):
@@ -250,3 +251,18 @@ def test_compiles_into_one_graph_for_inference_and_training():
 
 def test_exports_with_any_batch_size_and_runs_the_same_in_onnx_runtime():
     run_deployment("export")
+
+
+def test_no_images_give_no_logits():
+    assert small().eval()(torch.zeros(0, 3, 32, 32)).shape[0] == 0
+
+
+def test_a_grid_that_is_set_is_that_of_every_layer():
+    model = small().eval()
+    k, before = max(layer.k for layer in bra_layers(model).values()), model.grid
+    model.grid = (5, 3)
+    assert model.grid == model.config.grid == (5, 3) != before
+    assert all(routes.affinity.shape[1] == 15 for routes in model.routes(torch.randn(1, 3, 60, 45)))
+    with pytest.raises(ValueError, match=f"k must be between 1 and the number of regions, 1, but is {k}"):
+        model.grid = (1, 1)
+    assert model.grid == (5, 3) and {layer.grid for layer in bra_layers(model).values()} == {(5, 3)}

@@ -170,3 +170,34 @@ def test_says_what_is_wrong():
         bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(6, 4, 4))
     with pytest.raises(ValueError, match=r"x must have 6 channels on its second axis, but its shape is \(2, 5, 4, 3\)"):
         bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(2, 5, 4, 3))
+
+
+def test_k_can_be_set_where_content_chooses():
+    layer = bra.BRA2d(6, 2, (3, 2), 2)
+    layer.k = 5
+    assert layer.k == layer.router.k == 5 and layer.route(torch.randn(1, 6, 6, 4)).index.shape == (1, 6, 5)
+    with pytest.raises(ValueError, match="k must be between 1 and the number of regions, 6, but is 7"):
+        layer.k = 7
+    fixed = bra.BRA2d(6, 2, (3, 2), 2, router=bra.TableRouter(bra.local_regions((3, 2), 4)))
+    assert fixed.k == 4
+    with pytest.raises(AttributeError, match="k cannot be set to 2: TableRouter chooses"):
+        fixed.k = 2
+
+
+@pytest.mark.parametrize("size", [(6, 4), (7, 5), (1, 3)])
+def test_the_output_lies_in_memory_as_a_convolutions_does(size):
+    layer, convolution = bra.BRA2d(6, 2, (3, 2), 2), torch.nn.Conv2d(6, 6, 1)
+    for form in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 6, *size).to(memory_format=form)
+        assert layer(x).stride() == convolution(x).stride()
+    assert layer(torch.randn(2, 6, *size)).view(2, -1).shape == (2, 6 * size[0] * size[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 4, 6), (1, 4, 0, 6)])
+def test_a_map_without_tokens_is_refused(shape):
+    with pytest.raises(ValueError, match="x must hold at least one token, but its shape is"):
+        bra.BiLevelRoutingAttention(6, 2, (3, 2), 2)(torch.zeros(shape))
+
+
+def test_a_batch_of_no_maps_gives_none():
+    assert bra.BRA2d(6, 2, (3, 2), 2)(torch.zeros(0, 6, 7, 5)).shape == (0, 6, 7, 5)
