@@ -73,6 +73,12 @@ def test_a_run_about_names_that_are_not_utf_8_ends_well_under_a_strict_stdout(od
     assert r"p\xe4ge.html (" in run("bra.explorer", "--run", folder, "--number", "3", "--out", out) and out.exists()
 
 
+def test_classes_and_damaged_images_are_named_so_that_any_file_can_hold_them(odd_folder):
+    data = ImageFolder(odd_folder, ImageSettings(size=8, corrupt="skip"))
+    assert data.classes == [r"caf\xe9", "naïve"]
+    assert data.damaged == [rf"{odd_folder}/train/naïve/\xff\x0a.png"]
+
+
 def test_copies_keep_names_that_are_not_utf_8(odd_folder, tmp_path):
     words = ["--folder", odd_folder, "--out", tmp_path / "out", "--resize", "16", "--corrupt", "skip"]
     told = run("bra.data", "shrink", *words)

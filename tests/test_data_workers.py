@@ -36,10 +36,13 @@ def test_a_killed_worker_is_told_where_its_batch_is_waited_for_and_nowhere_else(
     data = ImageFolder(image_folder, ImageSettings(size=8, workers=2))
     batches = data.training(5, seed=0, start=0)
     next(batches)
-    multiprocessing.active_children()[-1].kill()
+    workers = multiprocessing.active_children()
+    workers[-1].kill()
     time.sleep(0.3)  # here PyTorch's handler would raise
     with pytest.raises(WorkersLost, match=f"^{KILLED}: use fewer --workers; {GOES_ON}$"):
         list(itertools.islice(batches, 40))
+    workers[0].join(5)
+    assert not workers[0].is_alive(), "the others are not waited for"
 
 
 def test_a_worker_without_memory_is_told(image_folder, monkeypatch):
