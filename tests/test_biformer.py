@@ -249,8 +249,9 @@ def test_compiles_into_one_graph_for_inference_and_training():
     run_deployment("compile")
 
 
-def test_exports_with_any_batch_size_and_runs_the_same_in_onnx_runtime():
-    run_deployment("export")
+@pytest.mark.parametrize("what", ["export", "onnx"])
+def test_exports_with_any_batch_size_and_as_onnx_with_any_image_size(what):
+    run_deployment(what)
 
 
 def test_no_images_give_no_logits():

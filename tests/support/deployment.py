@@ -2,13 +2,16 @@
 
     python tests/support/deployment.py WHAT
 
-compile: `torch.compile(fullgraph=True)`, inference and training. export: `torch.export` with any batch size, and ONNX.
+compile: `torch.compile(fullgraph=True)`, inference and training. export: `torch.export` with any batch size.
+onnx: ONNX, with any batch size and image size.
 """
 
+import itertools
 import sys
 import tempfile
 from pathlib import Path
 
+import onnxruntime
 import torch
 
 import bra
@@ -47,26 +50,45 @@ def compile():
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5 * largest)
 
 
-def export():
-    import onnxruntime
+def three_stages():
+    """The first stage gathers, the second reads small regions under a mask."""
+    return model(bra.Stage(8, 1, 2, k=1), bra.Stage(16, 1, 4, k=3), bra.Stage(24, 1, 8, k=bra.FULL)).eval()
 
-    # the first stage gathers, the second reads small regions under a mask
-    eager = model(bra.Stage(8, 1, 2, k=1), bra.Stage(16, 1, 4, k=3), bra.Stage(24, 1, 8, k=bra.FULL)).eval()
-    dynamic = {"images": {0: torch.export.Dim("batch", min=1)}}
-    exported = torch.export.export(eager, (images(2),), dynamic_shapes=dynamic)
-    program = torch.onnx.export(eager, (images(2),), dynamic_shapes=dynamic, dynamo=True, verbose=False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "biformer.onnx"
-        program.save(path)
-        session = onnxruntime.InferenceSession(path)
+
+def export():
+    eager = three_stages()
+    exported = torch.export.export(eager, (images(2),), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
     for batch in (1, 2, 5):
         x = images(batch)
         with torch.no_grad():
-            logits = eager(x)
-        torch.testing.assert_close(exported.module()(x), logits, rtol=1e-4, atol=1e-4)
-        (theirs,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(theirs), logits, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(exported.module()(x), eager(x), rtol=1e-4, atol=1e-4)
+
+
+def onnx():
+    """What README says: exported from a size that the grid divides nowhere, a model runs at every size."""
+    eager, dynamic = three_stages(), torch.export.Dim.DYNAMIC
+    for height, width, sizes in (
+        (*SIZE, [SIZE, (48, 48), (60, 45), (33, 47), (24, 24), (23, 71), (96, 64)]),
+        (48, 48, [(48, 48), (24, 24)]),  # padding nowhere: nor does the exported model know how
+    ):
+        example = torch.randn(2, 3, height, width)
+        shapes = {"images": {0: dynamic, 2: dynamic, 3: dynamic}}
+        program = torch.onnx.export(eager, (example,), dynamic_shapes=shapes, dynamo=True, verbose=False)
+        with tempfile.TemporaryDirectory() as folder:
+            program.save(Path(folder) / "biformer.onnx")
+            session = onnxruntime.InferenceSession(Path(folder) / "biformer.onnx")
+        run = lambda x, session=session: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])  # noqa: E731
+        for batch, size in itertools.product((1, 3), sizes):
+            x = torch.randn(batch, 3, *size)
+            with torch.no_grad():
+                torch.testing.assert_close(run(x), eager(x), rtol=1e-3, atol=1e-3)
+    try:
+        run(torch.randn(1, 3, *SIZE))
+    except Exception as error:
+        assert "Reshape" in str(error), error
+    else:
+        raise AssertionError("README says that a model exported from 48 x 48 does not run at other sizes")
 
 
 if __name__ == "__main__":
-    {"compile": compile, "export": export}[sys.argv[1]]()
+    {"compile": compile, "export": export, "onnx": onnx}[sys.argv[1]]()
