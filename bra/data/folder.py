@@ -71,7 +71,7 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def tell_others(folder: Path, others: Counter[str], count: int) -> None:
-    """Say in one line what is passed over, if anything is. Raises ValueError if that is more than `count`, the images."""
+    """Say in one line what is passed over, if anything is. Raises ValueError if it is more than `count` images."""
     if not others:
         return
     passed = f"data folder {printable(folder)}: {others.total()} files are passed over ({listed(others)})"
