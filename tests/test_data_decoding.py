@@ -94,11 +94,12 @@ def test_an_image_whose_note_is_damaged_is_taken_as_it_lies(note, tmp_path):
     assert not said, "a million images must not warn a million times"
 
 
-@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("orientation", [None, 6])
 @pytest.mark.parametrize("damage", [lambda whole: whole[:900], lambda whole: whole[:500] + bytes(100) + whole[600:]])
 def test_looking_for_the_note_hides_no_damage(orientation, damage, tmp_path):
     """Pillow looks for it behind the pixels, and what it meets on its way it says only once."""
-    path = lying(UPRIGHT, orientation, tmp_path / "x.png")
+    path = tmp_path / "x.png"
+    Image.fromarray(UPRIGHT).save(path) if orientation is None else lying(UPRIGHT, orientation, path)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DamagedImage, match=r"x\.png is not a whole image"):
         cut_out(path)

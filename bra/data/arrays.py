@@ -14,7 +14,7 @@ from torch import Tensor
 from bra.data.base import WHOLE, Batch, DataSet, held_out_batches, shuffled_batches
 
 FASHION_CLASSES = ["t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
-MOST_BYTES = 2**31  # in an IDX file: more than any such data set, less than a small machine's memory
+MOST_BYTES = 2**31  # that an IDX file may claim: more than any such data set has, and any machine can hold
 
 
 @dataclass

@@ -124,7 +124,7 @@ def normalise(
     """Bytes 0..255 as (p / 255 - mean) / std, which is -1..1 for a mean and std of 0.5; floats stay as they are."""
     if pixels.is_floating_point():
         return pixels
-    # tensors, for a GPU multiplies by the rounded inverse of a plain number instead of dividing by it
+    # as tensors: instead of dividing by a plain number, a GPU multiplies by its inverse, which is rounded
     scale, shift = (
         torch.tensor(values, device=pixels.device).view(-1, 1, 1)
         for values in ([255 * s for s in std], [m / s for m, s in zip(mean, std, strict=True)])

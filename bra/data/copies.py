@@ -77,7 +77,7 @@ def copy_smaller(copy: Copy) -> str | None:
     except DamagedImage as error:
         return str(error)
     content = BytesIO()
-    turned(small, turn).save(content, "JPEG", quality=QUALITY)  # Pillow saves no note which side is up
+    turned(small, turn).save(content, "JPEG", quality=QUALITY)  # without the note, which would turn it again
     write_whole(copy.target, content.getvalue())
     return None
 
@@ -106,7 +106,7 @@ def copy_folder(
         damaged = copy_all(copies, printable(out), corrupt, workers)
     finally:
         for part in (part for folder in folders for part in folder.glob("*.part")):
-            part.unlink()  # of a process that was killed
+            part.unlink()  # half a file, of a process that was killed
     write_whole(out / "damaged.txt", "".join(f"{message}\n" for message in damaged).encode())
     return damaged
 
@@ -121,13 +121,14 @@ def copy_all(copies: list[Copy], title: str, corrupt: Corrupt, workers: int) -> 
         explain_loss(workers, fewest=1),
         ProcessPoolExecutor(workers, initializer=leave_signals_to_the_parent) as pool,
     ):
-        messages = pool.map(copy_smaller, copies, chunksize=AT_ONCE)  # before the bar, whose thread no fork should see
+        # this starts the processes: before the bar, which runs a thread, and a process with threads should not fork
+        messages = pool.map(copy_smaller, copies, chunksize=AT_ONCE)
         try:
             for message in tqdm(messages, desc=title, total=len(copies)):
                 if message and corrupt == "fatal":
                     raise DamagedImage(message)
                 damaged += [message] if message else []
-        finally:  # after an error or Ctrl-C, only what is in hand is still finished
+        finally:  # after an error or Ctrl-C, images that are begun are finished, and no others begun
             pool.shutdown(cancel_futures=True)
     return damaged
 

@@ -82,7 +82,7 @@ def open_image(content: Path | bytes, name: str) -> Iterator[Image.Image]:
     with naming_damage(name):
         file = BytesIO(content) if isinstance(content, bytes) else content
         with Image.open(file, formats=sorted(set(IMAGE_FORMATS.values()))) as image:
-            image.info.pop("transparency", None)  # we drop it anyway, and Pillow would warn
+            image.info.pop("transparency", None)  # lost in RGB, of which Pillow would warn
             if image.mode[0] in "IF":  # Pillow would cut their values off at 255
                 raise ValueError(f"its mode {image.mode} has more than 8 bits a channel: convert it first")
             yield image

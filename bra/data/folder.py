@@ -66,16 +66,21 @@ def class_files(folder: Path) -> dict[str, list[Path]]:
         for path in folder.iterdir()
         if path.name[0] != "." and not path.is_dir()
     )
-    if others:
-        count = sum(map(len, files.values()))
-        passed = f"data folder {printable(folder)}: {others.total()} files are passed over ({listed(others)})"
-        if others.total() > count:
-            raise ValueError(
-                f"{passed}, more than the {count} that are read, which are {', '.join(IMAGE_FORMATS)} right inside the "
-                "class folders: convert them, or move them out of the data folder"
-            )
-        log.warning("%s, %d images are read", passed, count)
+    tell_others(folder, others, sum(map(len, files.values())))
     return files
+
+
+def tell_others(folder: Path, others: Counter[str], count: int) -> None:
+    """Say in one line what is passed over, if anything is. Raises ValueError if it is more than `count` images."""
+    if not others:
+        return
+    passed = f"data folder {printable(folder)}: {others.total()} files are passed over ({listed(others)})"
+    if others.total() > count:
+        raise ValueError(
+            f"{passed}, more than the {count} that are read, which are {', '.join(IMAGE_FORMATS)} right inside the "
+            "class folders: convert them, or move them out of the data folder"
+        )
+    log.warning("%s, %d images are read", passed, count)
 
 
 def kind(name: str) -> str:

@@ -22,7 +22,7 @@ class Rows(Sequence):
     def __getitem__(self, i: int) -> Source:
         row = self.table[i]
         image = row[self.image] or {}
-        content = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")  # b"": a damaged one
+        content = image.get("bytes") or (Path(image["path"]) if image.get("path") else b"")  # nothing: told as damaged
         return Source(content, f"{printable(self.name)}[{i}]", row[self.label])
 
 
@@ -70,7 +70,7 @@ class HubImages(Images):
             table = splits[split]
             image, label = (find_column(table.features, kind, name) for kind in (Image, ClassLabel))
             classes = splits["train"].features[label].names
-            table = table.select_columns([image, label]).cast_column(image, Image(decode=False))  # we decode it
+            table = table.select_columns([image, label]).cast_column(image, Image(decode=False))  # left to `ImageFiles`
             if unknown := set(table.unique(label)) - set(range(len(classes))):
                 raise ValueError(
                     f"data hf:{name}, {split}, must label every image 0 to {len(classes) - 1}, not {unknown}"

@@ -27,5 +27,5 @@ def colour_and_edges(image: Float[Tensor, "3 h w"], patch: int) -> Float[Tensor,
     down = F.pad((brightness[1:] - brightness[:-1]).abs(), (0, 0, 0, 1))
     across = F.pad((brightness[:, 1:] - brightness[:, :-1]).abs(), (0, 1))
     features = F.avg_pool2d(torch.cat([image, down[None], across[None]]), patch).permute(1, 2, 0)
-    deviation = features.std(dim=(0, 1)).clamp(min=1e-6)  # an image without edges has none to divide by
+    deviation = features.std(dim=(0, 1)).clamp(min=1e-6)  # in an image without edges it is 0
     return ((features - features.mean(dim=(0, 1))) / deviation)[None]

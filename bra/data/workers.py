@@ -22,8 +22,8 @@ class WorkersLost(OSError):
 def leave_signals_to_the_parent(worker: int = 0) -> None:
     """Ctrl-C reaches the whole group of processes, and a cluster's SIGTERM may: the parent decides what they mean.
 
-    A worker that SIGTERM ended at once would take the parent with it, before it has written its checkpoint. So it
-    stays for GRACE seconds; a parent that has left its workers behind waits as long at its end.
+    If SIGTERM ended a worker at once, the parent would lose it before it has written its checkpoint. So the worker
+    goes on for GRACE seconds. A parent that ends while workers are busy waits as long for them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # Windows has neither the alarm nor the problem
