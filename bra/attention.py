@@ -55,8 +55,9 @@ def attend(
     if valid is None:
         return way(q, k, v, index, heads, scale)
     valid_keys = valid[index]  # b r n t
-    some = valid_keys.any(dim=(2, 3))[:, :, None, None]  # a softmax over nothing would be NaN: let it run over all, and
-    return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some  # put 0 in its place
+    some = valid_keys.any(dim=(2, 3))[:, :, None, None]
+    # a softmax over nothing would be NaN: where no key is valid it runs over all keys, and its result becomes 0
+    return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some
 
 
 def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
@@ -64,7 +65,7 @@ def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
     b, r, t, c = q.shape
     n = index.shape[2]
     if t <= 8 and r <= 4 * n:
-        return attend_masked  # dense products waste three quarters at most, and beat very many very small ones
+        return attend_masked  # three quarters of the products are wasted at most, and many tiny ones are slower
     half = q.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu")
     if half or q.device.type != "cpu" or torch.compiler.is_compiling():
         return attend_gathered

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, lines of JSON, and tensors; where the repository keeps its results.
+"""Files: written whole or not at all, lines of JSON, tensors; where the repository's results lie.
 
 No file that is read can run code.
 """
@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:  # also Ctrl-C, too little memory, text that is not UTF-8
-        part.unlink(missing_ok=True)  # a full disk has better uses for the room
+        part.unlink(missing_ok=True)  # half a file is of no use, and the disk may be full
         raise
 
 

@@ -1,4 +1,4 @@
-"""Step 07. The steps become one layer: Bi-level Routing Attention."""
+"""Step 07. The steps become one layer, Bi-level Routing Attention; and a record of the routes that layers take."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Step 00. Region tables that do not look at the content: the controls of routing.
+"""Step 00. Region tables that do not look at the content, the controls of routing; and what attention costs.
 
 A table is an integer tensor (r k): row i lists the k regions that region i reads, itself often first. Every
 table is fixed before an image is seen, so none of them can follow what the image shows.

@@ -8,7 +8,7 @@ from PIL import Image
 from bra.data import DamagedImage, ImageFolder, ImageSettings, open_image
 from bra.data.copies import shrink
 from bra.data.decoding import centre_box, cut, upright_size
-from bra.explorer.sitters import open_photograph
+from bra.explorer.portray import open_photograph
 
 HEIGHT, WIDTH = 43, 29
 UPRIGHT = np.random.default_rng(3).integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)

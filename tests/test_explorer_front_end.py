@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bra.explorer.front_end import FRONT_END, declared, join
+from bra.explorer.join import FRONT_END, declared, join
 from bra.explorer.payload import pack_routes, pack_view
 from bra.look.views import View
 
@@ -137,7 +137,7 @@ def test_a_style_sheet_that_would_change_is_refused(style):
 
 
 def test_each_file_of_the_front_end_has_its_place():
-    from bra.explorer.front_end import ORDER
+    from bra.explorer.join import ORDER
 
     assert sorted(ORDER) == sorted(path.stem for path in FOLDER.glob("*.js"))
     assert all(declared((FOLDER / f"{name}.js").read_text().replace("export ", "")) for name in ORDER)

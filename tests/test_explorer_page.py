@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bra.explorer.front_end import FRONT_END
+from bra.explorer.join import FRONT_END
 from bra.explorer.page import fragment, portrait_page
 from bra.explorer.payload import LARGEST_SIDE, PADDING, pack
 from bra.explorer.portrait import Portrait, Snapshot, read_history
-from bra.explorer.sitters import of_photograph
+from bra.explorer.portray import of_photograph
 from bra.look.views import View
 from bra.train.report import of_run
 

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from repository import MODULES, NOTEBOOKS, STEMS
 
-from bra.explorer.front_end import FRONT_END
+from bra.explorer.join import FRONT_END
 
 
 class Limit(NamedTuple):

@@ -90,7 +90,7 @@ def test_a_run_goes_on_in_another_number_of_processes_and_says_so(config, tmp_pa
 def test_what_is_wrong_is_said_once_and_ends_all_processes(config, tmp_path):
     done = launched(2, replace(config, out=tmp_path / "run", batch=9))
     assert done.returncode != 0 and not (tmp_path / "run").exists()
-    assert "error: batch must be a multiple of processes x accumulate, 2 x 1, at least twice, but is 9" in done.stderr
+    assert "error: batch must be a multiple of processes x accumulate, 2, at least twice, but is 9" in done.stderr
     train(replace(config, out=tmp_path / "run"))
     done = launched(2, replace(config, out=tmp_path / "run"))
     assert done.returncode != 0

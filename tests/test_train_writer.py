@@ -215,7 +215,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 def test_tensorboards_file_is_complete_at_a_checkpoint_and_at_the_end(tmp_path):
     """TensorBoard's writer is a thread that dies with the process, and what it holds would be lost."""
     run, calls = RunWriter(tmp_path / "run", {}, resume=False), []
-    run.board = SimpleNamespace(
+    run.tensorboard_writer = SimpleNamespace(
         add_scalar=lambda *call: calls.append(call),
         flush=lambda: calls.append("flush"),
         close=lambda: calls.append("close"),
@@ -232,7 +232,7 @@ def test_tensorboard_forgets_just_the_steps_that_are_taken_again(tmp_path):
     for step in (1, 2, 3, 4, 5):
         run.log(step=step, loss=float(step))
     run.save_checkpoint(3, tensors())
-    run.board.close()
+    run.tensorboard_writer.close()
     again = RunWriter(run.path, {}, resume=True)
     again.rewind(3)
     again.open_tensorboard(3)

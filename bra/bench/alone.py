@@ -1,4 +1,4 @@
-"""`python -m bra.bench.alone JOB` prints the bytes that one step of a job needs. See `jobs.peak_bytes`."""
+"""Started in a process of its own by `peak_bytes`: one job, and the memory that it takes."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""One measurement: which part, what case, by which way, in which mode; timed in turns, weighed alone.
+"""One measurement: which part, what case, by which way, in which mode; its time, and its peak of memory.
 
 A `Job` is a plain description, so that a fresh process can repeat it: there the peak of memory is this job's alone.
 """
@@ -162,7 +162,7 @@ def weigh(description: str) -> int:
     case = {"Core": Core, "Layer": Layer, "Model": Model}[kind](*sizes)
     step = Job(**values | {"case": case, "official": Path(values["official"])}).prepare()
     if (forget := Path("/proc/self/clear_refs")).exists():
-        forget.write_text("5")  # Linux: the highest memory so far, which importing took, counts no more
+        forget.write_text("5")  # Linux: sets the highest memory so far, that of importing, back to the present one
     before = highest_memory()
     step()
     return highest_memory() - before
@@ -171,7 +171,7 @@ def weigh(description: str) -> int:
 def highest_memory() -> int:
     """Bytes of resident memory that this process has had at most."""
     status = Path("/proc/self/status")
-    if status.exists():  # Linux; what getrusage tells there begins with the highest memory of the parent process
+    if status.exists():  # Linux: there getrusage begins with the parent process's highest memory
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return 1024 * int(line.split()[1])
     import resource  # not on Windows

@@ -1,4 +1,4 @@
-"""The check for notebook 08: the attention of the last stage."""
+"""Check of notebook 08: the attention of the last stage."""
 
 import torch.nn.functional as F
 from einops import rearrange

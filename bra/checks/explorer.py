@@ -1,4 +1,4 @@
-"""The check for notebook 12: routing rollout."""
+"""Check of notebook 12: routing rollout."""
 
 import torch
 from torch import Tensor

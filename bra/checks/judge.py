@@ -82,7 +82,7 @@ def judge(
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             fault = compare(function, inputs, right, mistakes)
             return Verdict(True, praise) if fault is None else fault
-    except (Exception, SystemExit) as error:  # whatever goes wrong with the reader's function is for her to read
+    except (Exception, SystemExit) as error:  # whatever goes wrong in the reader's function is told to the reader
         return Verdict(False, f"Your function raised {type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""The check for notebook 07: the whole layer, written from an empty file."""
+"""Check of notebook 07: the whole layer, written from an empty file."""
 
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,6 @@
 """Folders of images made from others: smaller copies, which are decoded faster."""
 
 import json
-import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
@@ -15,6 +14,7 @@ from bra.data.decoding import IMAGE_FORMATS, DamagedImage, find_turn, open_image
 from bra.data.folder import read_classes, split_files
 from bra.data.names import printable
 from bra.data.workers import explain_loss, leave_signals_to_the_parent
+from bra.files import write_atomically
 
 QUALITY = 95  # of the JPEGs
 AT_ONCE = 16  # images that a process is given
@@ -27,17 +27,6 @@ class Copy(NamedTuple):
     source: Path
     target: Path
     resize: int
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that there is never half of it under its name, nor under another after an error."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def check_numbers(resize: int | None, workers: int) -> None:
@@ -60,7 +49,7 @@ def begin(out: Path, settings: dict) -> None:
         raise FileExistsError(f"out {printable(out)} is not empty: give another folder")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(made, content)
+        write_atomically(made, content)
 
 
 def copy_smaller(copy: Copy) -> str | None:
@@ -78,7 +67,7 @@ def copy_smaller(copy: Copy) -> str | None:
         return str(error)
     content = BytesIO()
     turned(small, turn).save(content, "JPEG", quality=QUALITY)  # without the note, which would turn it again
-    write_whole(copy.target, content.getvalue())
+    write_atomically(copy.target, content.getvalue())
     return None
 
 
@@ -107,7 +96,7 @@ def copy_folder(
     finally:
         for part in (part for folder in folders for part in folder.glob("*.part")):
             part.unlink()  # half a file, of a process that was killed
-    write_whole(out / "damaged.txt", "".join(f"{message}\n" for message in damaged).encode())
+    write_atomically(out / "damaged.txt", "".join(f"{message}\n" for message in damaged).encode())
     return damaged
 
 
@@ -149,5 +138,5 @@ def shrink(folder: Path, out: Path, resize: int, corrupt: Corrupt, workers: int)
     read_classes(names, list(files["train"]))
     begin(out, {"command": "shrink", "source": str(folder.resolve()), "resize": resize})
     if names.exists():
-        write_whole(out / "classes.txt", names.read_bytes())
+        write_atomically(out / "classes.txt", names.read_bytes())
     return copy_folder(files, out, resize, corrupt, workers)

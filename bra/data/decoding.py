@@ -1,4 +1,4 @@
-"""Images on disk or as bytes: decode them, cut them to size, and find those that are damaged before training does."""
+"""Images on disk or as bytes: decode them, cut them to size, and find those that are damaged."""
 
 import math
 import random
@@ -52,7 +52,7 @@ class Key(NamedTuple):
     """Which image of a list, and the seed of its crop; None: it is held out, and nothing is drawn."""
 
     index: int
-    crop: int | None
+    seed: int | None
 
 
 class Sample(NamedTuple):

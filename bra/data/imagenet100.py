@@ -5,8 +5,9 @@ Other lists go by the same name; numbers do not compare across them. The first l
 
 from pathlib import Path
 
-from bra.data.copies import Corrupt, begin, check_numbers, copy_folder, write_whole
+from bra.data.copies import Corrupt, begin, check_numbers, copy_folder
 from bra.data.folder import image_files
+from bra.files import write_atomically
 
 LIST = (Path(__file__).parent / "imagenet100.txt").read_text(encoding="utf-8")
 CLASSES = dict(line.split("\t") for line in LIST.splitlines())  # the readable name of each WordNet id
@@ -68,7 +69,7 @@ def imagenet100(imagenet: Path, out: Path, resize: int | None, corrupt: Corrupt,
     check_numbers(resize, workers)
     files = find_images(imagenet)
     begin(out, {"command": "imagenet100", "source": str(imagenet.resolve()), "resize": resize})
-    write_whole(out / "classes.txt", LIST.encode())
+    write_atomically(out / "classes.txt", LIST.encode())
     if resize is None:
         link(imagenet, out)
         return []

@@ -82,14 +82,14 @@ class Images(DataSet):
         def keys() -> Iterator[list[Key]]:
             for step, index in enumerate(shuffled_batches(self.count, size, seed, start), start):
                 epoch = step // (self.count // size)
-                yield [Key(i, crop=derive_seed("crop", seed, epoch, i)) for i in index[mine].tolist()]
+                yield [Key(i, seed=derive_seed("crop", seed, epoch, i)) for i in index[mine].tolist()]
 
         yield from self.load("train", keys())
 
     def held_out(self, size, shard=WHOLE):
         indices = held_out_batches(self.held_out_count, size, shard)
         shown = False
-        for batch in self.load("held-out", ([Key(i, crop=None) for i in index] for index in indices)):
+        for batch in self.load("held-out", ([Key(i, seed=None) for i in index] for index in indices)):
             yield batch
             shown = True
         if not shown:
@@ -97,7 +97,8 @@ class Images(DataSet):
 
     def require_whole(self, split: str) -> None:
         """Raise DamagedImage if every image of the split is damaged."""
-        as_in_training = Key(0, crop=0)  # there, what is damaged is replaced by the next, as long as there is one
+        # asked for as in training, a damaged image is replaced by the next: `load` raises when there is none left
+        as_in_training = Key(0, seed=0)
         next(self.load(split, iter([[as_in_training]])))
 
     def load(self, split: str, keys: Iterator[list[Key]]) -> Iterator[Batch]:

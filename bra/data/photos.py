@@ -1,4 +1,4 @@
-"""The notebooks' photographs, and plain features of them, to stand where a trained network's would."""
+"""The notebooks' photographs, and plain features of them (colour, edges) where a trained network's would stand."""
 
 import torch
 import torch.nn.functional as F

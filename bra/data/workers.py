@@ -57,7 +57,7 @@ def read_on(loader: DataLoader) -> Iterator:
     PyTorch itself raises the loss of a worker from a signal handler: wherever the program is, even while it writes a
     checkpoint. Without the handler, the loader looks every five seconds whether its workers live.
     """
-    if not loader.num_workers:  # nobody to lose
+    if not loader.num_workers:  # the main process decodes
         yield from loader
         return
     unhandled = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")

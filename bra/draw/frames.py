@@ -1,4 +1,4 @@
-"""Where the regions of a view lie on its image: framed, dimmed, or under pseudo-colours.
+"""Where the regions of a `View` lie on its image: framed, dimmed, or under pseudo-colours.
 
 A map that the grid does not divide is padded below and at the right, so the last regions may reach beyond the image;
 of what lies beyond it nothing is drawn.

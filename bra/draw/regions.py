@@ -1,4 +1,4 @@
-"""Images under their region grid, and who reads whom on them."""
+"""Images with outlined regions, and tables of who reads whom, without a `View`."""
 
 from collections.abc import Mapping, Sequence
 

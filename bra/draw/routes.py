@@ -1,4 +1,4 @@
-"""What one layer does with one image, as `bra.look.views` tells it: the still twins of the explorer's pictures.
+"""Figures of one `View`: whom a region reads, who reads it, a token's attention, the rollout.
 
 Images have 3 channels, or 1: grey; anything else raises ValueError.
 """

@@ -1,7 +1,7 @@
 """`python -m bra.explorer`: write the explorer of a run, or of a photograph, as one HTML file."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ from bra.arguments import errors_in_one_line
 from bra.biformer import MODELS
 from bra.data import printable
 from bra.explorer.page import portrait_page
-from bra.explorer.sitters import of_photograph
+from bra.explorer.portray import of_photograph
 from bra.files import write_atomically
 from bra.train.report import of_run
 
@@ -38,6 +38,8 @@ class Request:
 
 def write(request: Request) -> Path:
     """Write the file that is asked for. Raises ValueError, FileNotFoundError, and what making a portrait raises."""
+    paths = {name: getattr(request, name) for name in ("run", "image", "weights", "out")}
+    request = replace(request, **{name: path.expanduser() for name, path in paths.items() if path is not None})
     if request.out.is_dir():
         raise ValueError(f"out must be a file, but {request.out} is a folder")
     idle = {"run": ("model", "weights", "size"), "image": ("number",)}

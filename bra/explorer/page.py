@@ -1,4 +1,4 @@
-"""The explorer's front end, and the pages that hold it: no server, no network, no kernel.
+"""HTML that holds an explorer: a fragment for a notebook, a page for a file. No server, no network, no kernel.
 
 The same front end is in three places: live in a notebook, in a notebook's stored output, and in a file of its own.
 """
@@ -7,7 +7,7 @@ import hashlib
 import html
 import json
 
-from bra.explorer.front_end import FRONT_END
+from bra.explorer.join import FRONT_END
 from bra.explorer.payload import pack
 from bra.explorer.portrait import Portrait
 

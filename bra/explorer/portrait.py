@@ -102,7 +102,7 @@ def require_image(image: Tensor, views: Sequence[View]) -> None:
         )
     (height, width) = image.shape[1:]
     for view in views:
-        h, w = view.size  # a stride of s gives anything between side / s - 1 and side / s + 1 tokens
+        h, w = view.size  # rounded up or down: height / (h + 1) < stride < height / (h - 1), and the same for the width
         if height / (h + 1) >= width / max(w - 1, 1e-9) or width / (w + 1) >= height / max(h - 1, 1e-9):
             raise ValueError(
                 f"image must have the shape of the map of {view.name}, {h} x {w} tokens, "

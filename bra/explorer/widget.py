@@ -8,7 +8,7 @@ import traitlets
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bra.explorer.front_end import FRONT_END
+from bra.explorer.join import FRONT_END
 from bra.explorer.page import fragment, page
 from bra.explorer.payload import pack
 from bra.explorer.portrait import Portrait

@@ -41,7 +41,7 @@ class LayerStatistics:
 
     @property
     def random_self_share(self) -> float:
-        """Its like for a random router: k / R."""
+        """What it would be for a random router: k / R."""
         return self.k / self.regions
 
     @property

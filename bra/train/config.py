@@ -18,7 +18,7 @@ PLACE = (
     "tensorboard",
     "out",
     "resume",
-)  # settings of where a run happens: not kept with what it is
+)  # where a run happens: not kept in config.json, and free to change
 
 
 @dataclass(frozen=True)
@@ -130,19 +130,19 @@ class TrainConfig:
 
     def folder(self) -> Path:
         """Where the run is kept."""
-        return self.out or Path("runs") / f"{self.data.partition(':')[0]}-{self.router}"
+        return self.out.expanduser() if self.out else Path("runs") / f"{self.data.partition(':')[0]}-{self.router}"
 
     def settings(self) -> dict:
         """What makes the run what it is: all but where it runs and is kept."""
         return {name: value for name, value in asdict(self).items() if name not in PLACE}
 
-    def resolved(self, data: DataSet) -> "TrainConfig":
+    def resolved(self, data: DataSet, parts: int = 1) -> "TrainConfig":
         """The same with steps for epochs and a scaled learning rate, as `data` and the batch have it.
 
         Raises ValueError if an epoch is shorter than a batch, if epochs are asked of data that is made, or RandAugment
         of images without colour.
         """
-        data.require_batch(self.batch)
+        data.require_batch(self.batch, parts)
         made = math.isinf(data.count)
         for name, value in {"epochs": self.epochs, "warmup_epochs": self.warmup_epochs}.items():
             if made and value:

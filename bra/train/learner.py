@@ -75,7 +75,7 @@ class Learner:
         if self.shard.world_size > 1:
             share_batch_norm(model)
         optimizer = make_optimizer(model, weight_decay)
-        # Accelerate replaces the forward of what it prepares; inside a Sequential the model itself stays as it is
+        # Accelerate replaces the forward method of what it prepares: of this Sequential, not of the model itself
         inner = nn.Sequential(torch.compile(model) if compiled else model)
         self.forward, self.optimizer = accelerator.prepare(inner, optimizer)
 
@@ -102,7 +102,7 @@ class Learner:
         sizes = [value.numel() for value in measured.values()]
         values = self.accelerator.reduce(values, "mean").tolist()
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.clip)
-        # where the loss is scaled, a norm that is not finite lowers the scale, and no weight changes
+        # a scaled loss may overflow: its optimiser then skips the step, and lowers the scale
         scaled = self.accelerator.scaler is not None
         if not math.isfinite(values[0]) or not (scaled or torch.isfinite(norm)):
             raise FloatingPointError(f"the loss is {values[0]} and its gradient's norm {norm.item()}")

@@ -1,4 +1,4 @@
-"""Step 11. Train BiFormer: `python -m bra.train --help`.
+"""A training run from its settings to its end: `prepare`, then `fit` in `complete`.
 
 Every random number of a step is drawn from (seed, step), so a run that was interrupted goes on as if it had not been.
 """
@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from tqdm.auto import tqdm
 
 from bra.biformer import BiFormer
-from bra.data import DataSet, RecallBoards, derive_seed
+from bra.data import DataSet, RecallBoards, derive_seed, printable
 from bra.train.augment import Preparation
 from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
@@ -46,15 +46,10 @@ def prepare(config: TrainConfig) -> Training:
     """
     accelerator = open_accelerator(config.device, config.precision)
     parts = accelerator.num_processes * config.accumulate
-    if config.batch % parts or config.batch < 2 * parts:  # batch norm and mixing need two images
-        product = f"{accelerator.num_processes} x {config.accumulate}"
-        raise ValueError(
-            f"batch must be a multiple of processes x accumulate, {product}, at least twice, but is {config.batch}"
-        )
     if config.tensorboard:
         require_tensorboard()
     data = config.open_data()
-    config = config.resolved(data)
+    config = config.resolved(data, parts)
     learner = Learner(
         build_model(config, data),
         accelerator,
@@ -64,7 +59,7 @@ def prepare(config: TrainConfig) -> Training:
         parts=config.accumulate,
         compiled=config.compile,
     )
-    with accelerator.main_process_first():  # only this one may complain; the others find what it wrote
+    with accelerator.main_process_first():  # alone first: it may refuse the folder, or make it
         run = RunWriter(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
         run.check(data.classes)  # all of it, before anything is changed
         first = config.steps if run.ended else go_on(run, learner)
@@ -147,7 +142,9 @@ def progress_bar(training: Training) -> tqdm:
     config = training.config
     done, total = training.first * config.batch, config.steps * config.batch
     hidden = not training.run.writer
-    return tqdm(total=total, initial=done, desc=str(training.run.path), unit=" images", unit_scale=True, disable=hidden)
+    return tqdm(
+        total=total, initial=done, desc=printable(training.run.path), unit=" images", unit_scale=True, disable=hidden
+    )
 
 
 def examine(training: Training, step: int, seconds: float) -> None:

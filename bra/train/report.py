@@ -1,4 +1,4 @@
-"""What a finished run tells: its pictures, its summary, and how much of it is owed to routing."""
+"""What a run tells when it has ended: its pictures, summary and explorer, a table, and its weights evaluated again."""
 
 import copy
 from pathlib import Path
@@ -10,7 +10,7 @@ from bra.biformer import BiFormer
 from bra.data import DataSet, Images, derive_seed, normalise, printable
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
-from bra.explorer.sitters import of_held_out, of_pixels, open_photograph
+from bra.explorer.portray import of_held_out, of_pixels, open_photograph
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.measure import environment

@@ -23,7 +23,7 @@ from bra.files import read_json, read_lines, read_tensors
 
 
 class RunFolder:
-    """The folder of a run, to read. Here its files have their names; nothing is opened before it is asked for."""
+    """The folder of a run, to read: its attributes are the paths of its files. Nothing is opened before it is asked for."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -34,6 +34,11 @@ class RunFolder:
         self.summary, self.explorer = path / "summary.json", path / "explorer.html"
         self.curves, self.boards, self.routes = (path / f"{name}.png" for name in ("curves", "boards", "routes"))
         self.tensorboard = path / "tensorboard"
+
+    def all_files(self) -> list[Path]:
+        """Every file that a run may leave here, those of TensorBoard aside."""
+        named = [path for path in vars(self).values() if isinstance(path, Path)]
+        return [path for path in named if path not in (self.path, self.tensorboard)]
 
     @property
     def ended(self) -> bool:

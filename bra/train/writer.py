@@ -21,7 +21,7 @@ class RunWriter(RunFolder):
 
     def __init__(self, path: Path, config: dict, resume: bool, writer: bool = True):
         super().__init__(path)
-        self.writer, self.board = writer, None
+        self.writer, self.tensorboard_writer = writer, None
         self.config = json.loads(json.dumps(config))
         if not writer:
             return
@@ -63,9 +63,9 @@ class RunWriter(RunFolder):
         if not self.writer:
             return
         add_line(self.metrics, values)
-        if self.board:
+        if self.tensorboard_writer:
             for name, value in scalars(values):
-                self.board.add_scalar(name, value, values["step"])
+                self.tensorboard_writer.add_scalar(name, value, values["step"])
 
     def note_routing(self, page: dict) -> None:
         """Add one page of the history to routing.jsonl."""
@@ -75,7 +75,7 @@ class RunWriter(RunFolder):
     def open_tensorboard(self, first: int) -> None:
         """Write what is logged from now on, after step `first`, for TensorBoard too."""
         if self.writer:
-            self.board = require_tensorboard()(self.tensorboard, purge_step=first + 1)
+            self.tensorboard_writer = require_tensorboard()(self.tensorboard, purge_step=first + 1)
 
     def save_checkpoint(self, step: int, tensors: dict[str, Tensor], processes: int = 1) -> None:
         """All that training needs to go on after `step` steps, in one file."""
@@ -83,8 +83,8 @@ class RunWriter(RunFolder):
             if self.metrics.exists():
                 with self.metrics.open("rb+") as file:
                     os.fsync(file.fileno())  # lines of before a checkpoint reach the disk before it does
-            if self.board:
-                self.board.flush()
+            if self.tensorboard_writer:
+                self.tensorboard_writer.flush()
             write_atomically(self.checkpoint, tensors_to_bytes(tensors, step=str(step), processes=str(processes)))
 
     def rewind(self, step: int) -> None:
@@ -99,10 +99,7 @@ class RunWriter(RunFolder):
     def discard(self) -> None:
         """Take away what the run has written, if it has taken no step: it could not, and bars the way to another."""
         if self.writer and not any("loss" in line for line in self.read_metrics()):
-            for path in {path for path in vars(self).values() if isinstance(path, Path)} - {
-                self.path,
-                self.tensorboard,
-            }:
+            for path in self.all_files():
                 path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody else's files stay, and TensorBoard's
                 self.path.rmdir()
@@ -117,8 +114,8 @@ class RunWriter(RunFolder):
         """Write the weights and the summary."""
         if not self.writer:
             return
-        if self.board:
-            self.board.close()
+        if self.tensorboard_writer:
+            self.tensorboard_writer.close()
         write_atomically(self.weights, tensors_to_bytes(model.state_dict()))
         write_atomically(self.summary, json.dumps(summary, indent=2) + "\n")
 

@@ -57,7 +57,9 @@ def three_stages():
 
 def export():
     eager = three_stages()
-    exported = torch.export.export(eager, (images(2),), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}})
+    exported = torch.export.export(
+        eager, (images(2),), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+    )
     for batch in (1, 2, 5):
         x = images(batch)
         with torch.no_grad():

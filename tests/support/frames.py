@@ -22,7 +22,7 @@ from skimage import data
 from bra.biformer import TINY, BiFormer
 from bra.data import Images
 from bra.explorer.page import portrait_page
-from bra.explorer.sitters import of_pixels, open_photograph
+from bra.explorer.portray import of_pixels, open_photograph
 
 TIMES = 100
 CLOCK = """kind => { // from the event to when the frame that it caused has been drawn

@@ -19,7 +19,7 @@ for (const { packed, regions, tokens, table } of cases) {
       const { x, y, width, height } = layer.box(region);
       assert.deepEqual([y, x, height, width], box);
       assert.equal(layer.isReal(region), real);
-      if (real) assert.equal(layer.middle(region), middle);
+      assert.equal(layer.middle(region), middle);
       assert.deepEqual(layer.reads(0, region), reads);
       assert.deepEqual(layer.readers(0, region).map((found) => [found.region, found.rank]), readers);
       assert.equal(layer.tokensRead(0, region), tokensRead);
@@ -67,13 +67,13 @@ test("numbers are said as people say them", () => {
 
 test("a sentence tells what is chosen", () => {
   const layer = new Layer({ ...cases[0].packed, label: "stage 0, block 1" });
-  const now = { layer, step: 0, steps: [0], query: 1, token: null, asked: false, routed: [3, 0], readers: [], truth: null,
+  const now = { layer, step: 0, steps: [0], query: 1, token: null, inward: false, routed: [3, 0], readers: [], truth: null,
     partner: null, over: null, head: -1, attention: null, largest: 0 };
   assert.equal(sayState(now), `stage 0, block 1: region 1 (row 0, column 1) reads 3, 0.`);
   assert.match(sayState({ ...now, steps: [0, 20] }), /^stage 0, block 1, step 0: region 1/);
-  assert.match(sayState({ ...now, asked: true }), /is read by nobody\.$/);
+  assert.match(sayState({ ...now, inward: true }), /is read by nobody\.$/);
   const many = Array.from({ length: 18 }, (_, region) => ({ region, rank: 2 }));
-  assert.match(sayState({ ...now, asked: true, readers: many }), /18 regions: 0 \(2nd choice\).* and 2 more\.$/);
+  assert.match(sayState({ ...now, inward: true, readers: many }), /18 regions: 0 \(2nd choice\).* and 2 more\.$/);
   const truth = [1, layer.reads(0, 1)[0]];
   assert.match(sayState({ ...now, truth, partner: { kind: "should", region: truth[1] } }), /should read \d+: a hit, its 1st choice\.$/);
   assert.match(sayState({ ...now, token: 0 }), /token weights of this layer were not asked for/);

@@ -29,7 +29,7 @@ import { clamp, sayPair, sayState } from "./words.js";
  * @property {number} query the region
  * @property {number | null} token a token in it; null: the region as a whole
  * @property {string} show reads, readers or tokens
- * @property {boolean} asked whether it is asked who reads the region, and not whom it reads
+ * @property {boolean} inward whether it shows who reads the region, and not whom it reads
  */
 
 /**
@@ -57,7 +57,7 @@ export class Explorer {
     /** @type {Payload} */
     const payload = (this.payload = model.get("payload"));
     this.layers = payload.layers.map((packed) => new Layer(packed));
-    // what Python knows nothing of
+    // known to this page alone, not to Python
     this.show = "reads";
     this.head = -1; // all
     /** @type {Pair | null} */
@@ -82,10 +82,10 @@ export class Explorer {
     const step = Math.max(0, payload.steps.indexOf(model.get("step")));
     if (model.get("token") === null) {
       const query = clamp(model.get("query"), 0, layer.regions - 1);
-      return { block, layer, step, query, token: null, show: this.show, asked: this.show === "readers" };
+      return { block, layer, step, query, token: null, show: this.show, inward: this.show === "readers" };
     }
     const token = clamp(model.get("token"), 0, layer.h * layer.w - 1);
-    return { block, layer, step, query: layer.regionAt(...layer.at(token)), token, show: "tokens", asked: false };
+    return { block, layer, step, query: layer.regionAt(...layer.at(token)), token, show: "tokens", inward: false };
   }
 
   /** @returns {Now} */
@@ -120,7 +120,7 @@ export class Explorer {
   /** @param {Record<string, number | null>} changes */
   share(changes) {
     for (const [name, value] of Object.entries(changes)) this.model.set(name, value);
-    this.over = null; // its pair was one of the query of before
+    this.over = null; // the pair was pointed at beside the region that was chosen before
     this.model.save_changes();
     this.update();
   }
@@ -141,7 +141,7 @@ export class Explorer {
   /** Stay where one looks, on a map of another size too. @param {number} block */
   chooseBlock(block) {
     const { layer: from, query, token } = this.chosen(), to = this.layers[block];
-    const [row, column] = from.at(token ?? from.middle(query));
+    const [row, column] = from.at(token ?? from.middle(query) ?? 0);
     const y = Math.floor(((row + 0.5) / from.h) * to.h), x = Math.floor(((column + 0.5) / from.w) * to.w);
     const same = from.rows === to.rows && from.columns === to.columns && token === null;
     this.share({ block, query: same ? query : to.regionAt(y, x), token: token === null ? null : y * to.w + x });
@@ -176,8 +176,8 @@ export class Explorer {
 
   /** Another region with the chosen one: as the one that reads it, or that it reads. @param {number} other @returns {Pair} */
   paired(other) {
-    const { query, asked } = this.chosen();
-    return asked ? { from: other, to: query } : { from: query, to: other };
+    const { query, inward } = this.chosen();
+    return inward ? { from: other, to: query } : { from: query, to: other };
   }
 }
 

@@ -33,7 +33,7 @@
  * @property {string} affinity (regions, regions): two bytes each, from low to high; PADDING: -Infinity
  */
 
-/** @typedef {{k: number, index: Uint16Array, levels: Uint16Array, low: number, high: number}} Table */
+/** @typedef {{k: number, index: Uint16Array, codes: Uint16Array, low: number, high: number}} Table */
 /** @typedef {{x: number, y: number, width: number, height: number}} Box in tokens */
 /** @typedef {{region: number, rank: number}} Reader */
 
@@ -61,7 +61,7 @@ export class Layer {
     /** @type {Map<number, Table>} */
     this.tables = new Map(); // unpacked when they are first needed
     /** @type {Uint8Array | null} */
-    this.codes = null;
+    this.weightCodes = null;
   }
 
   // -- where regions lie: the same as RegionGrid in bra/partition.py --
@@ -94,10 +94,10 @@ export class Layer {
     return [Math.floor(token / this.w), token % this.w];
   }
 
-  /** @param {number} region @returns {number} the token in its middle */
+  /** @param {number} region @returns {number | null} the token in its middle; null if it is all padding */
   middle(region) {
     const { x, y, width, height } = this.box(region);
-    return (y + Math.floor(height / 2)) * this.w + x + Math.floor(width / 2);
+    return this.isReal(region) ? (y + Math.floor(height / 2)) * this.w + x + Math.floor(width / 2) : null;
   }
 
   /** @returns {[number[], number[]]} rows and columns of tokens at which a region ends and the next begins */
@@ -114,7 +114,7 @@ export class Layer {
     let table = this.tables.get(step);
     if (!table) {
       const { k, index, affinity, low, high } = this.packed.routes[step];
-      table = { k, index: pairs(index), levels: pairs(affinity), low, high };
+      table = { k, index: pairs(index), codes: pairs(affinity), low, high };
       this.tables.set(step, table);
     }
     return table;
@@ -140,7 +140,7 @@ export class Layer {
 
   /** @param {number} step @param {number} from @param {number} to */
   affinity(step, from, to) {
-    const { levels, low, high } = this.table(step), code = levels[from * this.regions + to];
+    const { codes, low, high } = this.table(step), code = codes[from * this.regions + to];
     return code === PADDING ? -Infinity : low + ((high - low) * code) / (PADDING - 1);
   }
 
@@ -156,7 +156,7 @@ export class Layer {
    * @param {number} step @param {number} token @param {number} head
    */
   attention(step, token, head) {
-    this.codes ??= this.unpack();
+    const codes = (this.weightCodes ??= this.unpack());
     const [y, x] = this.at(token), region = this.regionAt(y, x), read = this.reads(step, region);
     const tokens = this.down * this.across, n = read.length * tokens;
     const place = (y % this.down) * this.across + (x % this.across);
@@ -165,11 +165,11 @@ export class Layer {
     for (const m of heads) {
       const start = ((region * tokens + place) * this.heads + m) * n;
       let sum = 0;
-      for (let i = 0; i < n; i++) sum += this.codes[start + i] ** 2;
+      for (let i = 0; i < n; i++) sum += codes[start + i] ** 2;
       for (let i = 0; i < n && sum; i++) {
         const [row, column] = this.place(read[Math.floor(i / tokens)]), t = i % tokens;
         const ty = row * this.down + Math.floor(t / this.across), tx = column * this.across + (t % this.across);
-        if (ty < this.h && tx < this.w) map[ty * this.w + tx] += this.codes[start + i] ** 2 / sum / heads.length;
+        if (ty < this.h && tx < this.w) map[ty * this.w + tx] += codes[start + i] ** 2 / sum / heads.length;
       }
     }
     return map;

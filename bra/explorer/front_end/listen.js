@@ -54,7 +54,7 @@ function listenToStage(explorer) {
 /** @param {Explorer} explorer */
 function listenToRow(explorer) {
   const { row, bars } = explorer.view;
-  const other = (/** @type {Pair} */ pair) => (explorer.chosen().asked ? pair.from : pair.to);
+  const other = (/** @type {Pair} */ pair) => (explorer.chosen().inward ? pair.from : pair.to);
   const under = (/** @type {MouseEvent} */ event) => { // right of the ends of the scale
     const { left, right } = bars.getBoundingClientRect(), { regions } = explorer.chosen().layer;
     const at = ((event.clientX - left) / (right - left)) * (BARS.left + BARS.width) - BARS.left;
@@ -110,7 +110,7 @@ function listenToPairs(explorer, element, under, move, chosen) {
  */
 export function follow(explorer, el) {
   const { model, view } = explorer;
-  const look = () => {
+  const adapt = () => {
     if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
     const [r, g, b] = (getComputedStyle(el).color.match(/[\d.]+/g) ?? []).map(Number);
     view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
@@ -120,18 +120,18 @@ export function follow(explorer, el) {
       explorer.update();
     }
   };
-  const theme = new MutationObserver(look), placed = new ResizeObserver(look);
+  const theme = new MutationObserver(adapt), placed = new ResizeObserver(adapt);
   const prefers = matchMedia("(prefers-color-scheme: dark)");
   placed.observe(el);
   for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
-  prefers.addEventListener("change", look);
-  look();
+  prefers.addEventListener("change", adapt);
+  adapt();
   const update = () => explorer.update();
   for (const name of SHARED) model.on(`change:${name}`, update);
   return () => {
     for (const name of SHARED) model.off(`change:${name}`, update);
     theme.disconnect();
     placed.disconnect();
-    prefers.removeEventListener("change", look);
+    prefers.removeEventListener("change", adapt);
   };
 }

@@ -22,7 +22,7 @@ export function render({ model, el }) {
  */
 export function mount(name, state) {
   for (const el of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll(`[data-explorer="${name}"]`))) {
-    if (el.shadowRoot) continue; // it is filled
+    if (el.shadowRoot) continue; // it holds its explorer already
     const kept = { ...state };
     /** @type {Model} */
     const model = {

@@ -11,14 +11,14 @@ export const MOST_NUMBERED = 64; // regions on the image and below the bars: mor
 
 /** @param {Elements} view @param {Now} now */
 export function drawStage(view, now) {
-  const { layer, query, token, asked, routed, readers, partner, over } = now, tall = upright(now);
+  const { layer, query, token, inward, routed, readers, partner, over } = now, tall = upright(now);
   const frames = [gridLines(layer)], labels = names(layer, tall);
   const add = (/** @type {number} */ region, /** @type {string} */ kind, /** @type {number | string} */ label = "") => {
     const found = mark(layer, tall, region, kind, label);
     frames.push(...found.frames);
     labels.push(...found.labels);
   };
-  if (asked) for (const { region, rank } of readers) add(region, "reader", rank);
+  if (inward) for (const { region, rank } of readers) add(region, "reader", rank);
   else routed.forEach((region, i) => add(region, "reads", i + 1));
   if (partner) add(partner.region, partner.kind);
   add(query, "asks");
@@ -31,9 +31,11 @@ export function drawStage(view, now) {
   view.overlay.replaceChildren(...frames, make("g", { transform: `scale(1 ${1 / tall})` }, ...labels));
 }
 
-// Outlines are in tokens, which need not be square on the screen: the height of one in widths of one. Labels stand in
-// a group that makes up for it.
-/** @param {{layer: Layer, shape: number}} now */
+/**
+ * The height of a token on the screen, in widths of one. Outlines are drawn in tokens, which need not be square there;
+ * labels must not be stretched with them, so their group is scaled by the inverse.
+ * @param {{layer: Layer, shape: number}} now
+ */
 const upright = ({ layer, shape }) => layer.w / layer.h / shape;
 
 /** @param {Layer} layer */
@@ -48,7 +50,7 @@ function mark(layer, tall, region, kind, label) {
   const { x, y, width, height } = layer.box(region);
   if (!layer.isReal(region)) return { frames: [], labels: [] };
   const unit = Math.min(layer.down * tall, layer.across), room = Math.min(height * tall, width);
-  const share = kind === "reads" || kind === "reader" ? 0.06 : 0.02; // inside the frame of one who reads itself
+  const share = kind === "reads" || kind === "reader" ? 0.06 : 0.02; // so that a region that reads itself shows both frames
   const inset = Math.min(share * unit, 0.2 * room), below = inset / tall;
   const frame = { x: x + inset, y: y + below, width: width - 2 * inset, height: height - 2 * below };
   const frames = [make("rect", { class: "rim", ...frame }), make("rect", { class: kind, ...frame })];
@@ -77,8 +79,8 @@ function names(layer, tall) {
 }
 
 /** Heat where the token reads, and a shade over the regions that have no part in it. @param {Elements} view @param {Now} now */
-export function drawCover(view, { layer, query, asked, routed, readers, attention, largest }) {
-  const lit = new Set(asked ? readers.map(({ region }) => region) : routed).add(query);
+export function drawCover(view, { layer, query, inward, routed, readers, attention, largest }) {
+  const lit = new Set(inward ? readers.map(({ region }) => region) : routed).add(query);
   paint(view.cover, layer.w, layer.h, (i) => {
     const dark = lit.has(layer.regionAt(...layer.at(i))) ? 0 : 110;
     if (!attention || !attention[i]) return [0, 0, 0, dark];
@@ -88,9 +90,9 @@ export function drawCover(view, { layer, query, asked, routed, readers, attentio
 }
 
 /** @param {Elements} view @param {Now} now */
-export function drawKeys({ keys, heatSays }, { layer, step, query, asked, largest, truth, partner }) {
-  keys.reads.hidden = asked;
-  keys.reader.hidden = !asked;
+export function drawKeys({ keys, heatSays }, { layer, step, query, inward, largest, truth, partner }) {
+  keys.reads.hidden = inward;
+  keys.reader.hidden = !inward;
   keys.heat.hidden = !largest;
   if (largest) { // the scale ends at the largest weight, so its end must be told: a nearly even one is bright, too
     heatSays.textContent = ` attention: 0 to ${percent(largest)} (even: ${percent(1 / layer.tokensRead(step, query))})`;

@@ -1,2 +1,2 @@
-// style.js is made of explorer.css when the files are joined (bra/explorer/front_end.py).
+// style.js is made of explorer.css when the files are joined (bra/explorer/join.py).
 export const STYLE: string;

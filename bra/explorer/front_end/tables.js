@@ -15,11 +15,12 @@ const MOST_DOTS = 2500; // in the matrix
  * The bars of the chosen region: of its row of the matrix or, if one asks who reads it, of its column.
  * @param {Elements} view @param {Now} now
  */
-export function drawRow(view, { layer, step, query, asked, routed, readers, over }) {
+export function drawRow(view, { layer, step, query, inward, routed, readers, over }) {
   /** @type {Map<number, number>} */
-  const ranks = new Map(asked ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
+  const ranks = new Map(
+    inward ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
   const value = (/** @type {number} */ j) =>
-    (!asked ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
+    (!inward ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
   const { low, high } = layer.table(step), spans = low <= 0 && high >= 0, base = spans ? 0 : low;
   const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - low) * unit;
   const width = BARS.width / layer.regions, many = layer.regions > MOST_NUMBERED; // too narrow for outlines and numbers
@@ -37,13 +38,13 @@ export function drawRow(view, { layer, step, query, asked, routed, readers, over
     above.push(many ? make("path", { class: "peak", d: `M${x} ${y + 1}l-2.5 -5h5z` })
       : make("text", { x, y, class: "tick", "font-size": size }, rank));
   }
-  const [chosen, other] = (asked ? [over?.to, over?.from] : [over?.from, over?.to]).map(Number);
+  const [chosen, other] = (inward ? [over?.to, over?.from] : [over?.from, over?.to]).map(Number);
   const frame = { class: "over", x: other * width, y: 0.5, width, height: BARS.bottom + 1 };
   view.bars.replaceChildren(make("path", { class: "rest", d: rest }),
-    make("path", { class: `read ${asked ? "reader" : "reads"}${many ? " many" : ""}`, d: found }),
+    make("path", { class: `read ${inward ? "reader" : "reads"}${many ? " many" : ""}`, d: found }),
     make("path", { class: "zero", d: `M0 ${line}H${BARS.width}` }), ...above,
     ...scale(layer, low, high, spans ? line : null), ...(chosen === query ? [make("rect", frame)] : []));
-  view.rowSays.textContent = asked
+  view.rowSays.textContent = inward
     ? "How much every region wants to read the chosen one, numbered row by row; above those who do, their rank for it."
     : "Affinity of the chosen region to every region, numbered row by row; above those it reads, their rank.";
 }
@@ -66,17 +67,17 @@ function scale(layer, low, high, zero) {
 }
 
 /** @param {Elements} view @param {Now} now */
-export function drawMatrix(view, { block, layer, step, query, asked, over }) {
+export function drawMatrix(view, { block, layer, step, query, inward, over }) {
   const { k } = layer.table(step), r = layer.regions, shown = `${block} ${step}`;
   if (view.matrixShows !== shown) { // its cells change with the block and the step only
     view.matrixShows = shown;
     view.dots = drawCells(view, layer, step);
     view.padding.hidden = layer.isReal(r - 1);
   }
-  const gap = 0.01 * r; // the frame lies around its row, or, if one asks who reads it, its column: it would hide it
+  const gap = 0.01 * r; // the frame goes around the chosen row or column: on it, it would hide thin cells
   const row = { x: -gap, y: query - gap, width: r + 2 * gap, height: 1 + 2 * gap };
   const column = { x: row.y, y: row.x, width: row.height, height: row.width };
-  const line = asked ? column : row;
+  const line = inward ? column : row;
   const marks = [view.dots, make("rect", { class: "rim", ...line }), make("rect", { class: "asks", ...line })];
   if (r * k > MOST_DOTS) { // then only those of the query
     marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
@@ -92,10 +93,10 @@ export function drawMatrix(view, { block, layer, step, query, asked, over }) {
 
 /** Paints the matrix, and returns the dots on what is read. @param {Elements} view @param {Layer} layer @param {number} step */
 function drawCells(view, layer, step) {
-  const { levels, k, index } = layer.table(step), r = layer.regions;
+  const { codes, k, index } = layer.table(step), r = layer.regions;
   const padding = Array.from({ length: r }, (_, i) => !layer.isReal(i)); // reads nobody, and nobody reads it
-  const isGrey = (/** @type {number} */ i) => levels[i] === PADDING || padding[Math.floor(i / r)];
-  paint(view.cells, r, r, (i) => (isGrey(i) ? [128, 128, 128, 60] : [...heat(levels[i] / (PADDING - 1)), 255]));
+  const isGrey = (/** @type {number} */ i) => codes[i] === PADDING || padding[Math.floor(i / r)];
+  paint(view.cells, r, r, (i) => (isGrey(i) ? [128, 128, 128, 60] : [...heat(codes[i] / (PADDING - 1)), 255]));
   let d = "";
   for (let n = 0; n < r * k && r * k <= MOST_DOTS; n++) {
     const i = Math.floor(n / k);

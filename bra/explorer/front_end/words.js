@@ -20,8 +20,8 @@ const plural = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
 /** What is chosen, and whom it reads. @param {Now} now */
 export function sayState(now) {
-  const { layer, step, steps, token, asked, routed } = now;
-  const text = token !== null ? sayToken(now) : asked ? sayReaders(now) : `${where(now)} reads ${routed.join(", ")}`;
+  const { layer, step, steps, token, inward, routed } = now;
+  const text = token !== null ? sayToken(now) : inward ? sayReaders(now) : `${where(now)} reads ${routed.join(", ")}`;
   return `${layer.label}${steps.length > 1 ? `, step ${steps[step]}` : ""}: ${text}${sayTruth(now)}.`;
 }
 

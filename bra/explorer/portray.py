@@ -1,4 +1,4 @@
-"""Portraits of held-out images and of photographs, and what a model does with them.
+"""Makes portraits: of held-out images, of photographs, and of what a model does with them.
 
 Models are looked at on the CPU in float64, so that the same weights give the same file on every machine.
 """

@@ -17,7 +17,7 @@ from bra.data import Arrays, DamagedImage, RecallBoards, normalise
 from bra.data.recall import Recall
 from bra.explorer.page import portrait_page
 from bra.explorer.payload import pack
-from bra.explorer.sitters import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
+from bra.explorer.portray import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
 from bra.files import read_json
 from bra.look.views import look
 from bra.train import train
@@ -165,7 +165,7 @@ def test_a_photograph_and_an_untrained_model_of_ones_choice(photograph):
 def test_published_weights_are_loaded_and_named(photograph, monkeypatch):
     monkeypatch.setattr(official, "load", lambda model, path: model.head.weight.data.fill_(7))
     seen = []
-    monkeypatch.setattr("bra.explorer.sitters.look", lambda model, image: seen.append(model) or look(model, image))
+    monkeypatch.setattr("bra.explorer.portray.look", lambda model, image: seen.append(model) or look(model, image))
     portrait = of_photograph(photograph, weights=Path("/x/biformer_tiny.pth"), size=32)
     assert portrait.title == "cat.png, BiFormer tiny, weights of biformer_tiny.pth"
     assert (seen[0].head.weight == 7).all()
