@@ -92,15 +92,17 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
     weights = sum(p.numel() for p in bra.biformer_nano().parameters())
     assert summary["held_out"] == {"accuracy": 0.625} and summary["best"] == {"step": 5, "accuracy": 0.75}
     assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
-    assert set(summary) == {"held_out", "seconds", "device", "best", "parameters", "environment"}
+    assert set(summary) == {"held_out", "untrained", "seconds", "device", "best", "parameters", "environment"}
+    assert summary["untrained"] == {"accuracy": 0.125}, "what it could before"
     assert sorted(file.name for file in run.path.iterdir()) == [
         "best.safetensors", "config.json", "curves.png", "explorer.html", "metrics.jsonl", "model.safetensors",
         "routes.png", "summary.json",
     ]  # fmt: skip
     lines = table(run).splitlines()
-    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 5
+    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 6
+    assert lines[2].split() == ["before", "training", "12.50%", "-"]
     assert lines[-1] == f"open {run.path / 'explorer.html'} in a browser: whom each region reads"
-    assert lines[2] == "77 s of training on cpu" and "damaged" not in table(run)
+    assert lines[3] == "77 s of training on cpu" and "damaged" not in table(run)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,12 @@ from bra.train.writer import RunWriter
 
 def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
     """Write the weights, the pictures and the summary of a run that has taken its last step."""
-    last = [line for line in run.read_metrics() if "held_out" in line][-1]
+    evaluations = [line for line in run.read_metrics() if "held_out" in line]
+    first, last = evaluations[0], evaluations[-1]
     summary = {"held_out": last["held_out"], "seconds": last["seconds"], "device": str(next(model.parameters()).device)}
     summary["best"] = run.read_best()
+    if first["step"] == 0:
+        summary["untrained"] = first["held_out"]
     if "damaged" in last:
         summary["damaged"] = last["damaged"]
     summary["parameters"] = sum(p.numel() for p in model.parameters())
@@ -132,6 +135,8 @@ def table(run: RunFolder) -> str:
     """A short table: what the run reached, and what one gets without looking."""
     config, summary = run.read_settings(), run.read_summary()
     rows = [(f"{config['router']} routing", best_block(summary["held_out"]))]
+    if "untrained" in summary:  # not in a run of an earlier version
+        rows.append(("before training", best_block(summary["untrained"])))
     if config["data"] == "recall":
         rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
     if "blind" in summary:

@@ -23,7 +23,7 @@ from bra.files import read_json, read_lines, read_tensors
 
 
 class RunFolder:
-    """The folder of a run, to read: its attributes are the paths of its files. Nothing is opened before it is asked for."""
+    """The folder of a run, to read: its attributes are the paths of its files. Making one opens none of them."""
 
     def __init__(self, path: Path):
         self.path = path
