@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -133,7 +134,12 @@ def test_copies_are_whole_or_not_there(tmp_path, monkeypatch):
 
 def test_a_disk_that_is_full_is_no_damaged_image(tmp_path, monkeypatch):
     Image.new("RGB", (20, 20)).save(tmp_path / "x.png")
-    with pytest.raises(FileNotFoundError):
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*y\.jpg"):
         copies.copy_smaller(copies.Copy(tmp_path / "x.png", tmp_path / "lost" / "y.jpg", 16))
 
 
