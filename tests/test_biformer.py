@@ -254,6 +254,10 @@ def test_exports_with_any_batch_size_and_as_onnx_with_any_image_size(what):
     run_deployment(what)
 
 
+def test_models_of_every_kind_can_be_copied_saved_whole_and_sent_to_another_process():
+    run_deployment("whole")
+
+
 def test_no_images_give_no_logits():
     assert small().eval()(torch.zeros(0, 3, 32, 32)).shape[0] == 0
 

@@ -3,18 +3,24 @@
     python tests/support/deployment.py WHAT
 
 compile: `torch.compile(fullgraph=True)`, inference and training. export: `torch.export` with any batch size.
-onnx: ONNX, with any batch size and image size.
+onnx: ONNX, with any batch size and image size. whole: models copied, saved whole, and sent to another process.
 """
 
+import copy
 import itertools
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
 import torch
 
 import bra
+from bra.attention import attend_gathered, attend_in_pieces, attend_masked
+from bra.train.routers import ROUTERS
 
 SIZE = (37, 50)  # padded in every stage
 
@@ -92,5 +98,53 @@ def onnx():
         raise AssertionError("README says that a model exported from 48 x 48 does not run at other sizes")
 
 
+def every_kind():
+    """Models and layers of every kind, by name: each router, way to attend, start and option."""
+    stages = (bra.Stage(8, 2, heads=2, k=1), bra.Stage(16, 1, heads=4, k=bra.FULL))
+    config = bra.BiFormerConfig(stem=(8,), stages=stages, grid=(2, 3), num_classes=5)
+    kinds = {f"router {name}": replace(config, router=router(0)) for name, router in ROUTERS.items()}
+    for way in (attend_gathered, attend_masked, attend_in_pieces):
+        kinds[way.__name__] = replace(config, attend=partial(bra.attend, way=way))
+    kinds["options"] = replace(config, drop_path=0.5, checkpoint_stages=(0, 1), lce_kernel=0, position_kernel=0)
+    kinds["nano"], kinds["no head"] = bra.NANO, replace(config, num_classes=0)
+    table = bra.TableRouter(bra.random_regions((2, 3), 2))
+    layers = {"BRA2d": bra.BRA2d(3, 1, (2, 3), 2), "a table": bra.BRA2d(3, 3, (2, 3), 2, router=table, scale=0.5)}
+    return {name: bra.BiFormer(kind) for name, kind in kinds.items()} | layers
+
+
+def answers(models, x):
+    with torch.no_grad():
+        return [model.eval()(x).numpy() for model in models]
+
+
+def read_answers(path, x):
+    return answers(torch.load(path, weights_only=False), x)
+
+
+def whole():
+    models, x = every_kind(), images(2)
+    for each in models.values():
+        each.train()(x).square().sum().backward()
+        with bra.record_routes(each):  # it leaves nothing behind
+            each(x)
+    expected = answers(models.values(), x)
+    copies = {name: copy.deepcopy(each) for name, each in models.items()}
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, torch.multiprocessing.get_context("spawn")) as other:
+        path = Path(folder) / "models.pt"
+        torch.save(list(models.values()), path)
+        found = {
+            "copied": answers(copies.values(), x),
+            "sent": other.submit(answers, list(models.values()), x).result(),
+            "read": other.submit(read_answers, path, x).result(),
+        }
+    for how, given in found.items():
+        for name, one, right in zip(models, given, expected, strict=True):
+            assert one.shape == right.shape and (one == right).all(), f"{name}, {how}, gives something else"
+    for name, each in copies.items():
+        for value in each.state_dict().values():
+            value.zero_()
+        assert (answers([models[name]], x)[0] == expected[list(models).index(name)]).all(), f"{name} shares with its copy"
+
+
 if __name__ == "__main__":
-    {"compile": compile, "export": export, "onnx": onnx}[sys.argv[1]]()
+    {"compile": compile, "export": export, "onnx": onnx, "whole": whole}[sys.argv[1]]()
