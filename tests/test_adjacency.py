@@ -44,6 +44,12 @@ def test_gradients():
     assert torch.autograd.gradcheck(affinity, regions)
 
 
+@pytest.mark.parametrize("valid", [None, torch.empty(3, 4, dtype=torch.bool, device="meta")])
+def test_stays_on_the_device_of_its_input(valid):
+    means = bra.region_means(torch.empty(2, 3, 4, 5, device="meta"), valid)
+    assert means.is_meta and bra.region_affinity(means, means).is_meta
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match=r"regions must have 4 axes \(b r t c\)"):

@@ -164,6 +164,17 @@ def test_in_pieces_the_gathered_tokens_are_never_there_all_at_once():
 
 
 @each_way
+@pytest.mark.parametrize("valid", [None, torch.empty(5, 3, dtype=torch.bool, device="meta")])
+def test_stays_on_the_device_of_its_input(valid, way):
+    with torch.device("meta"):
+        q, k, v, index = draw()
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    out = bra.attend(q, k, v, index, 2, valid=valid, way=way)
+    out.backward(torch.empty_like(out))
+    assert out.is_meta and all(x.grad.is_meta for x in (q, k, v))
+
+
+@each_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_as_exact_as_plain_pytorch_in_the_same_precision(dtype, way):
     if way is attend_in_pieces and dtype == torch.bfloat16:

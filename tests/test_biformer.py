@@ -59,6 +59,16 @@ def test_pyramid_halves_at_every_stage(size):
     assert [m.shape[2:] for m in maps] == [(-(-size[0] // s), -(-size[1] // s)) for s in strides]
 
 
+def test_stays_on_the_device_of_its_input():
+    with torch.device("meta"):
+        model = small(drop_path=0.5, checkpoint_stages=(1,))
+    logits = model.to("meta").train()(torch.empty(2, 3, 37, 50, device="meta"))
+    logits.sum().backward()
+    assert logits.is_meta and all(parameter.grad.is_meta for parameter in model.parameters())
+    model.reset_classifier(3)
+    assert model.head.weight.is_meta
+
+
 def test_logits_come_from_the_mean_of_the_last_map():
     model = small().eval()
     images = torch.randn(2, 3, 37, 50)

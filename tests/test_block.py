@@ -42,6 +42,10 @@ def test_drop_path_drops_whole_samples_in_training_only_and_keeps_the_mean():
     assert abs(out.mean().item() - 1) < 0.05
 
 
+def test_drop_path_draws_on_the_device_of_its_input():
+    assert DropPath(0.5).train()(torch.empty(2, 3, 5, device="meta")).is_meta
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="dim must be divisible by heads, but dim is 10 and heads is 3"):

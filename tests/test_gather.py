@@ -44,6 +44,11 @@ def test_an_index_is_whole_numbers():
         bra.gather_regions(regions, index.to(torch.uint8))
 
 
+def test_stays_on_the_device_of_its_input():
+    regions, index = torch.empty(2, 5, 3, 7, device="meta"), torch.empty(2, 5, 4, dtype=torch.int64, device="meta")
+    assert bra.gather_regions(regions, index).is_meta
+
+
 def test_gradients():
     regions, index = draw(b=2, r=3, t=2, c=2, k=2)
     assert torch.autograd.gradcheck(lambda x: bra.gather_regions(x, index), regions.requires_grad_())

@@ -152,6 +152,13 @@ def test_runs_inside_a_users_network_and_any_router_and_attention_fit():
     assert asked[1] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("router", [None, bra.TableRouter(bra.local_regions((2, 3), 2))])
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_stays_on_the_device_of_its_input(size, router):
+    layer, x = make(router=router).to("meta"), torch.empty(2, *size, 6, dtype=torch.float64, device="meta")
+    assert layer(x).is_meta and all(part.is_meta for part in layer.route(x))
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_is_wrong():
     make_layer = bra.BiLevelRoutingAttention

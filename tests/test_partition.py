@@ -47,6 +47,12 @@ def test_gradients():
     assert torch.autograd.gradcheck(there_and_back, x)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_the_mask_lies_on_the_device_of_the_map(size):
+    padded, valid_map = bra.pad_to_grid(torch.empty(1, *size, 2, device="meta"), (2, 3))
+    assert padded.is_meta and valid_map.is_meta
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_is_wrong():
     x = torch.zeros(2, 6, 10, 3)
