@@ -26,7 +26,8 @@ lint: .venv/all.stamp ## check style and formatting
 	$(BIN)/python -m ruff format --check bra tests book .ci
 
 notebooks: .venv/all.stamp ## execute every notebook and store its outputs
-	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace --ClearMetadataPreprocessor.enabled=True \
+	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \
+		--CoalesceStreamsPreprocessor.enabled=True --ClearMetadataPreprocessor.enabled=True \
 		--ClearMetadataPreprocessor.preserve_nb_metadata_mask="{'kernelspec', \
 		('language_info', 'name', 'file_extension', 'nbconvert_exporter')}" \
 		--ClearMetadataPreprocessor.preserve_cell_metadata_mask="{'tags', 'jupyter', 'cellView'}" notebooks/*.ipynb

@@ -1,4 +1,6 @@
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -281,3 +283,16 @@ def test_a_grid_that_is_set_is_that_of_every_layer():
     with pytest.raises(ValueError, match=f"k must be between 1 and the number of regions, 1, but is {k}"):
         model.grid = (1, 1)
     assert model.grid == (5, 3) and {layer.grid for layer in bra_layers(model).values()} == {(5, 3)}
+
+
+def test_the_hubs_mixin_of_readme_saves_and_loads(tmp_path):
+    (block,) = (
+        b for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "HubBiFormer" in b
+    )
+    space = {}
+    exec(block, space)
+    saved = space["HubBiFormer"]("nano", num_classes=5).eval()
+    saved.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == {"name": "nano", "num_classes": 5}
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(space["HubBiFormer"].from_pretrained(tmp_path).eval()(images), saved(images))
