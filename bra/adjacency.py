@@ -17,8 +17,8 @@ def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] |
     dtype = torch.promote_types(regions.dtype, torch.float32)
     if valid is None:
         return regions.mean(dim=2, dtype=dtype)
-    share = valid / valid.sum(dim=1, keepdim=True).clamp(min=1)
-    return (regions * share[:, :, None].to(dtype)).sum(dim=2)
+    share = valid.to(dtype) / valid.sum(dim=1, keepdim=True).clamp(min=1)
+    return (regions * share[:, :, None]).sum(dim=2)
 
 
 def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:

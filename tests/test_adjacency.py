@@ -13,7 +13,7 @@ def test_means_equal_the_loops():
 
 def test_means_see_real_tokens_only():
     regions = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    valid = torch.tensor([[True, True, True, True], [True, False, True, False], [False] * 4])
+    valid = torch.tensor([[True, False, True, True], [False, True, False, False], [False] * 4])  # 3, 1 and none
     expected = oracles.means(regions.numpy(), valid.numpy())
     np.testing.assert_allclose(bra.region_means(regions, valid), expected, rtol=0, atol=1e-12)
     assert (bra.region_means(regions, valid)[:, 2] == 0).all(), "a region without real tokens must get zeros"
@@ -21,10 +21,11 @@ def test_means_see_real_tokens_only():
     assert torch.equal(bra.region_means(regions, valid), bra.region_means(changed, valid))
 
 
-def test_means_of_many_tokens_do_not_overflow_in_half_precision():
+@pytest.mark.parametrize("valid", [None, torch.ones(1, 10_000, dtype=torch.bool)])
+def test_means_of_half_precision_are_float32_and_do_not_overflow(valid):
     regions = torch.full((1, 1, 10_000, 1), 10.0, dtype=torch.float16)
-    valid = torch.ones(1, 10_000, dtype=torch.bool)
-    assert abs(bra.region_means(regions, valid).item() - 10) < 0.1
+    means = bra.region_means(regions, valid)
+    assert means.dtype == torch.float32 and abs(means.item() - 10) < 0.1
 
 
 def test_affinity_equals_the_loops_and_is_not_symmetric():

@@ -59,21 +59,22 @@ def test_an_error_of_ours_shows_where_it_is_from():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: bra.BRA2d(16, 2, 7, 2),
-        lambda: bra.BiLevelRoutingAttention(16, 2, 7, 2),
-        lambda: bra.partition_regions(torch.zeros(1, 7, 7, 1), 7),
-        lambda: bra.pad_to_grid(torch.zeros(1, 7, 7, 1), 7),
-        lambda: bra.merge_regions(torch.zeros(1, 49, 1, 1), 7, (7, 7)),
-        lambda: bra.biformer_tiny(grid=7),
-        lambda: bra.local_regions(7, 4),
-        lambda: bra.axial_regions(7, 4),
-        lambda: bra.dilated_regions(7, 4),
-        lambda: bra.random_regions(7, 4, 0),
-        lambda: bra.all_regions(7),
-        lambda: RegionGrid(7, (14, 14)),
-        lambda: middle_region(7),
+        lambda grid: bra.BRA2d(16, 2, grid, 2),
+        lambda grid: bra.BiLevelRoutingAttention(16, 2, grid, 2),
+        lambda grid: bra.partition_regions(torch.zeros(1, 7, 7, 1), grid),
+        lambda grid: bra.pad_to_grid(torch.zeros(1, 7, 7, 1), grid),
+        lambda grid: bra.merge_regions(torch.zeros(1, 49, 1, 1), grid, (7, 7)),
+        lambda grid: bra.biformer_tiny(grid=grid),
+        lambda grid: bra.local_regions(grid, 4),
+        lambda grid: bra.axial_regions(grid, 4),
+        lambda grid: bra.dilated_regions(grid, 4),
+        lambda grid: bra.random_regions(grid, 4, 0),
+        lambda grid: bra.all_regions(grid),
+        lambda grid: RegionGrid(grid, (14, 14)),
+        lambda grid: middle_region(grid),
     ],
 )
 def test_a_grid_that_is_one_number_as_in_the_official_code_is_refused_with_advice(call, unchecked):
     with pytest.raises(ValueError, match=r"grid must be \(rows, columns\) of regions, such as \(7, 7\), .* but is 7$"):
-        call()
+        call(7)
+    call((7, 7))

@@ -1,10 +1,12 @@
 import math
+from functools import partial
 
 import numpy as np
 import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import bra
 from bra import attention
@@ -143,15 +145,25 @@ def test_takes_the_cheapest_way():
         assert way(8, 49, 16, 128, 4) is attend_gathered, "small pieces keep no GPU busy"
 
 
-def test_in_pieces_there_is_no_second_derivative_and_autocast_around_backward_changes_nothing():
+def test_in_pieces_autocast_around_backward_changes_nothing():
     q, k, v, index = draw()
     q, k, v = (x.float().requires_grad_() for x in (q, k, v))
     out = bra.attend(q, k, v, index, 2, way=attend_in_pieces)
     expected = torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(torch.autograd.grad(out.sum(), (q, k, v), retain_graph=True), expected)
-    with pytest.raises(RuntimeError, match="attend_in_pieces has no second derivative"):
+
+
+@pytest.mark.parametrize("valid", [None, torch.tensor([[True, False], [True, True], [False, False]])])
+def test_a_second_derivative_is_had_as_the_error_says(valid):
+    q, k, v, index = draw(b=1, r=3, t=2, c=4, k=2)
+    inputs = [x.requires_grad_() for x in (q, k, v)]
+    out = bra.attend(*inputs, index, 2, valid=valid, way=attend_in_pieces)
+    with pytest.raises(RuntimeError, match=r"pass way=attend_gathered to attend, .*sdpa_kernel\(SDPBackend.MATH\)"):
         torch.autograd.grad(out.sum(), q, create_graph=True)
+    gathered = partial(bra.attend, index=index, heads=2, valid=valid, way=attend_gathered)
+    with sdpa_kernel(SDPBackend.MATH):
+        assert torch.autograd.gradgradcheck(gathered, inputs)
 
 
 def test_in_pieces_the_gathered_tokens_are_never_there_all_at_once():
@@ -196,6 +208,11 @@ def test_says_what_is_wrong():
         bra.attend(q, k, v, index, 3)
     with pytest.raises(ValueError, match="q, k and v must have one shape"):
         bra.attend(q, k[:, :, :2], v, index, 2)
+    for way in WAYS:
+        with pytest.raises(IndexError, match="index must name regions 0 to 4, but holds 5 to 5"):
+            bra.attend(q, k, v, torch.full_like(index, 5), 2, way=way)
+        with pytest.raises(ValueError, match="index must be int64 or int32"):
+            bra.attend(q, k, v, index.double(), 2, way=way)
     with pytest.raises(ValueError, match=r"q must have 4 axes \(b r t c\)"):
         bra.attend(q[0], k[0], v[0], index, 2)
     with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(3, 5\)"):

@@ -52,6 +52,13 @@ def test_the_official_models_stages():
     assert bra.TINY.grid == (7, 7) and bra.TINY.mlp_ratio == 3
 
 
+def test_nano_cuts_images_of_32_pixels_into_regions_of_two_by_two_tokens():
+    assert bra.NANO.grid == (4, 4) and bra.NANO.stages == (bra.Stage(64, 2, heads=2, k=4),)
+    (index, affinity), *more = bra.biformer_nano().eval().routes(torch.zeros(1, 3, 32, 32))
+    assert index.shape == (1, 16, 4) and affinity.shape == (1, 16, 16) and len(more) == 1
+    assert bra.biformer_nano().pyramid(torch.zeros(2, 3, 32, 32))[0].shape == (2, 64, 8, 8)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (37, 50), (1, 1)])
 def test_pyramid_halves_at_every_stage(size):
     model = small().eval()
@@ -127,8 +134,12 @@ def test_says_what_is_wrong():
     for images in (torch.zeros(3, 32, 32), torch.zeros(2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be \(b c h w\) with 3 channels, but the shape is"):
             small()(images)
-    with pytest.raises(ValueError, match=r"images must be floating point, .* but are torch.uint8"):
-        small()(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    bytes_ = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    with pytest.raises(
+        ValueError, match=r"images must be floating point, such as uint8 / 255 normalised, but are torch.uint8"
+    ):
+        small()(bytes_)
+    assert small()(bytes_ / 255).shape == (2, 5), "as that error says"
     for shape in ((2, 3, 32, 0), (2, 3, 0, 32)):
         with pytest.raises(ValueError, match="images must hold at least one pixel, but the shape is"):
             small()(torch.zeros(shape))

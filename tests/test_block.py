@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import bra
@@ -22,7 +23,9 @@ def test_a_block_adds_position_attention_and_mlp_to_its_input():
     x = torch.randn(2, 6, 4, 6, dtype=torch.float64)
     y = (x + block.position(x)).permute(0, 2, 3, 1)
     y = y + block.attention(block.norm1(y))
-    y = y + block.mlp(block.norm2(y))
+    wide, _, narrow = block.mlp
+    y = y + narrow(F.gelu(wide(block.norm2(y))))
+    assert (wide.in_features, wide.out_features, narrow.out_features) == (6, 18, 6)
     torch.testing.assert_close(block(x), y.permute(0, 3, 1, 2))
     assert block.norm1.eps == 1e-6 and block.position.groups == 6
 

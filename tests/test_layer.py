@@ -187,8 +187,10 @@ def test_k_can_be_set_where_content_chooses():
         layer.k = 7
     fixed = bra.BRA2d(6, 2, (3, 2), 2, router=bra.TableRouter(bra.local_regions((3, 2), 4)))
     assert fixed.k == 4
-    with pytest.raises(AttributeError, match="k cannot be set to 2: TableRouter chooses"):
+    with pytest.raises(AttributeError, match="k cannot be set to 2: TableRouter chooses; set router instead"):
         fixed.k = 2
+    fixed.router = bra.TopKRouter(2)
+    assert fixed.k == 2 and fixed.route(torch.randn(1, 6, 6, 4)).index.shape == (1, 6, 2)
 
 
 @pytest.mark.parametrize("size", [(6, 4), (7, 5), (1, 3)])

@@ -58,8 +58,9 @@ def test_says_what_is_wrong():
     x = torch.zeros(2, 6, 10, 3)
     with pytest.raises(ValueError, match=r"x must have 4 axes \(b h w c\), but its shape is \(6, 10, 3\)"):
         bra.partition_regions(x[0], (2, 2))
-    with pytest.raises(ValueError, match=r"grid \(4, 2\) does not divide x of 6 x 10 tokens"):
+    with pytest.raises(ValueError, match=r"grid \(4, 2\) does not divide x of 6 x 10 tokens; pad_to_grid makes it fit"):
         bra.partition_regions(x, (4, 2))
+    assert bra.partition_regions(bra.pad_to_grid(x, (4, 2))[0], (4, 2)).shape == (2, 8, 10, 3), "as that error says"
     for bad in [(0, 2), (2, -1), (2,)]:
         for function in (bra.partition_regions, bra.pad_to_grid):
             with pytest.raises(ValueError, match="grid must be"):

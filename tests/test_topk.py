@@ -51,6 +51,15 @@ def test_table_router_says_what_its_table_says():
     assert torch.equal(router.state_dict()["table"], table), "the table must be saved with the weights"
 
 
+def test_a_table_router_keeps_a_copy_and_passes_no_gradient():
+    table = bra.local_regions((2, 3), 4)
+    router, before = bra.TableRouter(table), table.clone()
+    table.zero_()
+    assert torch.equal(router.table, before) and router.k == 4 and repr(router) == "TableRouter(regions=6, k=4)"
+    q, k = torch.randn(2, 1, 6, 5, requires_grad=True)
+    assert not router(q, k).affinity.requires_grad
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_says_what_is_wrong():
     for k in (0, 4):

@@ -129,7 +129,8 @@ def whole():
             each(x)
     expected = answers(models.values(), x)
     copies = {name: copy.deepcopy(each) for name, each in models.items()}
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, torch.multiprocessing.get_context("spawn")) as other:
+    spawn = torch.multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1, spawn) as other:
         path = Path(folder) / "models.pt"
         torch.save(list(models.values()), path)
         found = {
@@ -140,10 +141,10 @@ def whole():
     for how, given in found.items():
         for name, one, right in zip(models, given, expected, strict=True):
             assert one.shape == right.shape and (one == right).all(), f"{name}, {how}, gives something else"
-    for name, each in copies.items():
-        for value in each.state_dict().values():
-            value.zero_()
-        assert (answers([models[name]], x)[0] == expected[list(models).index(name)]).all(), f"{name} shares with its copy"
+    for value in (value for each in copies.values() for value in each.state_dict().values()):
+        value.zero_()
+    for name, one, right in zip(models, answers(models.values(), x), expected, strict=True):
+        assert (one == right).all(), f"{name} shares numbers with its copy"
 
 
 if __name__ == "__main__":
