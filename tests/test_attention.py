@@ -217,3 +217,5 @@ def test_says_what_is_wrong():
         bra.attend(q[0], k[0], v[0], index, 2)
     with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(3, 5\)"):
         bra.attend(q, k, v, index, 2, valid=torch.ones(3, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(5, 3\) of torch.float32"):
+        bra.attend(q, k, v, index, 2, valid=torch.ones(5, 3))

@@ -183,8 +183,10 @@ def test_where_no_links_can_be_made_it_says_what_to_do(imagenet, tmp_path, monke
         raise OSError("a required privilege is not held")
 
     monkeypatch.setattr(Path, "symlink_to", refuse)
-    with pytest.raises(OSError, match=r"no symbolic links can be made here \(a required .*use --resize 256"):
+    with pytest.raises(OSError, match=r"no symbolic links can be made here \(a .*use --resize 256, .* another --out"):
         make(imagenet, tmp_path / "out")
+    make(imagenet, tmp_path / "another", resize=256)
+    assert any((tmp_path / "another" / "train").rglob("*.*")), "as that error says"
 
 
 def command(*arguments):

@@ -289,9 +289,13 @@ def test_classes_may_have_readable_names(image_folder):
 def test_what_would_be_lost_in_silence_is_refused(image_folder):
     deep = image_folder / "train" / "red" / "deep.png"
     Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 999).save(deep)
-    with pytest.raises(DamagedImage, match=r"deep\.png is not a whole image: its mode I;16 has more than 8 bits"):  # noqa: SIM117
-        with open_image(deep, str(deep)):
-            pass
+    told = r"deep\.png is not a whole image: its mode I;16 has more than 8 bits .*: convert it"
+    with pytest.raises(DamagedImage, match=told), open_image(deep, str(deep)):
+        pass
+    with Image.open(deep) as image:
+        image.convert("RGB").save(deep)
+    with open_image(deep, str(deep)) as image:
+        assert image.mode == "RGB", "as that error says"
     deep.unlink()
     Image.fromarray(NOISE).save(deep)
     deep.rename(deep.with_name("._deep.png"))  # hidden, as macOS leaves them

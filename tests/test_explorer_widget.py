@@ -8,7 +8,7 @@ import pytest
 import torch
 import traitlets
 
-from bra import biformer_nano
+from bra import BRA2d, biformer_nano
 from bra.explorer import Explorer
 from bra.explorer.page import fragment
 from bra.explorer.portrait import Portrait
@@ -97,6 +97,13 @@ def test_saved_as_a_file_it_shows_what_is_chosen_now(explorer, tmp_path):
     assert path.read_bytes() == before
     with pytest.raises(IsADirectoryError, match=r"path must be a file, but .*new is a folder"):
         explorer.save_html(path.parent)
+
+
+def test_what_cannot_be_shown_is_shown_by_another_image_as_the_error_says():
+    model, image = BRA2d(2, 1, (2, 3), 2), torch.randn(2, 20, 45)
+    with pytest.raises(ValueError, match=r"image must be .* to be shown, but is \(2, 20, 45\): pass shown="):
+        Explorer.from_model(model, image)
+    assert Explorer.from_model(model, image, shown=image[:1]).payload["layers"]
 
 
 def test_any_model_will_do(made):

@@ -171,6 +171,8 @@ def test_says_what_is_wrong():
             make_layer(6, 2, (2, 2), k)
     with pytest.raises(ValueError, match=r"x must have 4 axes \(b h w c\), but its shape is \(4, 6, 6\)"):
         make()(draw(4, 6)[0])
+    with pytest.raises(ValueError, match=r"x must have 4 axes \(b h w c\), but its shape is \(4, 6, 5\)"):
+        make()(draw(4, 6, c=5)[0])
     with pytest.raises(ValueError, match=r"x must have 6 channels on its last axis, but its shape is \(2, 6, 4, 5\)"):
         make()(draw(6, 4, c=5))
     with pytest.raises(ValueError, match=r"x must have 4 axes \(b c h w\)"):

@@ -70,6 +70,8 @@ def test_says_what_is_wrong():
     regions = bra.partition_regions(x, (2, 5))
     with pytest.raises(ValueError, match="regions must have 4 axes"):
         bra.merge_regions(x[0], (2, 5), (6, 10))
+    with pytest.raises(ValueError, match=r"grid must be .* but is \(0, 5\)"):
+        bra.merge_regions(regions, (0, 5), (6, 10))
     for grid, size in [((5, 2), (6, 10)), ((2, 5), (10, 6)), ((2, 5), (6, 20)), ((2, 2), (6, 10))]:
         with pytest.raises(ValueError, match="do not make a map of"):
             bra.merge_regions(regions, grid, size)

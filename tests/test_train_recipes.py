@@ -8,6 +8,7 @@ import pytest
 
 from bra.data import DataSet, ImageSettings, RecallBoards
 from bra.data.recall import Recall
+from bra.train.__main__ import asked_for
 from bra.train.augment import Augment
 from bra.train.config import TrainConfig
 from bra.train.recipes import RECIPES, paper
@@ -53,6 +54,17 @@ def test_the_warm_up_is_shorter_than_the_run():
             replace(PHOTOGRAPHS, batch=7, **change).resolved(Stub(139))
     with pytest.raises(ValueError, match=r"warmup must be left out where .* add --warmup-epochs None"):
         replace(PHOTOGRAPHS, warmup=3, warmup_epochs=0.0)
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [("steps", "epochs"), ("warmup", "warmup-epochs")])
+def test_epochs_of_a_recipe_are_taken_back_as_the_error_says(steps, epochs, capsys):
+    words = ["imagenet100", f"--{steps}", "2000"]
+    with pytest.raises((ValueError, SystemExit)) as refused:
+        asked_for(words)
+    told = " ".join(capsys.readouterr().err.replace("│", " ").split()) + str(refused.value)
+    assert f"{steps} must be left out where" in told and f"add --{epochs} None" in told
+    found = asked_for([*words, f"--{epochs}", "None"]).resolved(IMAGENET100)
+    assert getattr(found, steps) == 2000
 
 
 def test_steps_stay_what_they_are_where_the_data_say_them():
