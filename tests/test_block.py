@@ -16,6 +16,9 @@ def test_full_attention_is_multi_head_attention_with_a_head_scale_and_lce_of_its
     expected = full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x) + full.lce(x))
     torch.testing.assert_close(full(x), expected)
     assert full.qkv.bias is None
+    bare = FullAttention(12, 4, lce_kernel=0).double()
+    bare.load_state_dict({name: value for name, value in full.state_dict().items() if not name.startswith("lce.")})
+    torch.testing.assert_close(bare(x), full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x)))
 
 
 def test_a_block_adds_position_attention_and_mlp_to_its_input():

@@ -110,6 +110,19 @@ def test_one_routing_table_serves_all_heads_and_gets_no_gradient():
     torch.testing.assert_close(layer.qkv.weight.grad, fixed.qkv.weight.grad, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_under_autocast_it_routes_in_float32(size):
+    layer, x = make().float(), draw(*size).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        routes, out = layer.route(x), layer(x)
+        q, k, _ = layer.qkv(layer.cut(x)[0]).chunk(3, dim=-1)
+    valid = layer.cut(x)[1]
+    expected = bra.region_affinity(bra.region_means(q, valid), bra.region_means(k, valid))
+    found = expected.isfinite() & routes.affinity.isfinite()  # -inf for regions of padding
+    assert out.dtype == torch.bfloat16 and routes.affinity.dtype == torch.float32
+    assert torch.equal(routes.affinity[found], expected[found])
+
+
 def test_gradients():
     layer, x = make((2, 2), 2, dim=4), draw(3, 3, b=1, c=4).requires_grad_()
     assert torch.autograd.gradcheck(layer, x)
@@ -179,6 +192,8 @@ def test_says_what_is_wrong():
         bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(6, 4, 4))
     with pytest.raises(ValueError, match=r"x must have 6 channels on its second axis, but its shape is \(2, 5, 4, 3\)"):
         bra.BRA2d(6, 2, (2, 2), 1)(torch.zeros(2, 5, 4, 3))
+    with pytest.raises(ValueError, match=r"x must have 6 channels on its second axis, but its shape is \(2, 4, 3, 6\)"):
+        bra.BRA2d(6, 2, (2, 2), 1).route(torch.zeros(2, 4, 3, 6))
 
 
 def test_k_can_be_set_where_content_chooses():

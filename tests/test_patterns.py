@@ -43,6 +43,10 @@ def test_dilated_leaves_gaps():
     assert as_set(bra.dilated_regions((5, 7), 3, step=3), (5, 7), (2, 3)) == {(2, 3), (2, 0), (2, 6)}
 
 
+def test_the_farthest_preferred_region_comes_before_the_nearest_other():
+    assert as_set(bra.dilated_regions((3, 3), 4), (3, 3), (0, 0)) == {(0, 0), (0, 2), (2, 0), (2, 2)}
+
+
 @pytest.mark.parametrize("make", [bra.local_regions, bra.axial_regions, bra.dilated_regions])
 def test_nearest_come_first_and_the_region_itself_before_all(make):
     assert make((4, 6), 5)[:, 0].tolist() == list(range(24))
