@@ -126,6 +126,8 @@ def test_nano_starts_with_equal_queries_and_keys_and_the_official_ones_do_not():
         q, k, _ = layer.qkv.weight.chunk(3)
         assert torch.equal(q, k) == equal
     assert abs(bra.biformer_nano().stages[0][0].mlp[0].weight.std().item() - 64**-0.5) < 0.02
+    for model in (bra.biformer_nano(), small()):
+        assert all((m.bias == 0).all() for m in model.modules() if isinstance(m, nn.Linear) and m.bias is not None)
     assert abs(small().head.weight.std().item() - 0.02) < 0.006
 
 

@@ -109,6 +109,8 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     ):
         load_weights(model, {"weight": torch.zeros(4, 2), "extra": torch.zeros(1)}, Path("FILE"))
     assert torch.equal(model.weight, before)
+    with pytest.raises(ValueError, match=r"FILE does not fit the model: missing bias$"):
+        load_weights(model, {"weight": before}, Path("FILE"))
     for unknown, told in ((10, " and 4 more"), (7, " and 1 more"), (6, "")):  # beside the two that are missing
         with pytest.raises(ValueError, match=rf"unknown w5{told}$"):
             load_weights(model, {f"w{i}": torch.zeros(1) for i in range(unknown)}, Path("FILE"))

@@ -165,10 +165,12 @@ def test_another_number_of_classes_drops_the_head_and_says_so(tmp_path):
         ),
         (lambda d: d.update({"norm.bias": torch.zeros(512, dtype=torch.complex64)}), "norm.bias is no plain tensor"),
         (lambda d: d.update({"norm.bias": torch.zeros(512).to_sparse()}), "norm.bias is no plain tensor"),
+        (lambda d: d.update({"norm.bias": torch.zeros(512, device="meta")}), "norm.bias is no plain tensor"),
         (lambda d: d.update({"stages.0.0.attn.proj.bias": torch.zeros(64)}), "unexpected stages.0.0.attn.wo.bias"),
         (lambda d: d.update({"norm.bias": torch.zeros(3)}), r"norm.bias is \(3,\), not \(512,\)"),
         (lambda d: d.pop("norm.bias"), "missing norm.bias"),
         (lambda d: d.update({"extra.bias": torch.zeros(3)}), "unexpected extra.bias"),
+        (lambda d: d.update({"module.norm.bias": torch.zeros(512)}), "unexpected module.norm.bias"),
         (lambda d: [d.pop(k) for k in list(d) if k.startswith("stages.2.7.")], "missing stages.2.7.attention.lce"),
         (lambda d: d.update({3: torch.zeros(3)}), 'holds no state dict, neither itself nor under "model"'),
         (lambda d: d.update({"norm.bias": "text"}), 'holds no state dict, neither itself nor under "model"'),
@@ -208,6 +210,10 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"published\.pth is damaged"):
             official.load(bra.biformer_tiny(), path)
+    whole = tensors_to_bytes({"norm.bias": torch.zeros(100)})
+    (tmp_path / "weights.safetensors").write_bytes(whole[:-50])
+    with pytest.raises(ValueError, match=r"weights\.safetensors is not a whole safetensors file"):
+        official.load(bra.biformer_tiny(), tmp_path / "weights.safetensors")
     torch.save({"state": {"a": torch.zeros(1)}, 3: 4}, path)
     with pytest.raises(ValueError, match='holds no state dict, neither itself nor under "model", but state, 3'):
         official.load(bra.biformer_tiny(), path)

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bra import files
-from bra.files import read_json, read_tensors, tensors_to_bytes, write_atomically
+from bra.files import read_json, read_tensors, tensors_to_bytes
 from bra.train.writer import RunWriter, scalars
 
 
@@ -247,19 +246,6 @@ def test_without_tensorboard_the_message_says_how_to_get_it(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"tensorboard must be installed: pip install \"bra\[tensorboard\]\""):
         run.open_tensorboard(0)
-
-
-def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, "old")
-
-    def disk_full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files.os, "fsync", disk_full)
-    with pytest.raises(OSError, match=r"No space left on device: .*file"):
-        write_atomically(path, "new" * 1000)
-    assert contents(tmp_path) == {"file": b"old"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
