@@ -197,10 +197,22 @@ def test_checkpointed_stages_give_the_same_gradients_with_less_kept(stages):
     assert less < 0.8 * kept
 
 
+def test_nothing_is_computed_again_where_nothing_is_trained(monkeypatch):
+    model, images = small(checkpoint_stages=(0, 1, 2)), torch.randn(2, 3, 37, 50)
+    monkeypatch.setattr("bra.biformer.checkpoint", lambda block, x, use_reentrant: calls.append(block) or block(x))
+    calls = []
+    model.eval()(images)
+    assert not calls
+    model.train()(images)
+    assert len(calls) == 4
+
+
 def test_channels_last_images_change_nothing():
     model, images = small().double().eval(), torch.randn(2, 3, 37, 50, dtype=torch.float64)
     torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), model(images), rtol=0, atol=1e-12)
-    assert model.stages[0][0].position.weight.is_contiguous(memory_format=torch.channels_last)
+    for module in model.modules():  # a depthwise filter lies as both orders have it
+        assert not isinstance(module, nn.Conv2d) or module.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not model.downsample[1][0].weight.is_contiguous()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 32), (37, 50), (64, 97), (1, 1)])
