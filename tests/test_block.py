@@ -16,6 +16,7 @@ def test_full_attention_is_multi_head_attention_with_a_head_scale_and_lce_of_its
     expected = full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x) + full.lce(x))
     torch.testing.assert_close(full(x), expected)
     assert full.qkv.bias is None
+    assert full.lce.conv.kernel_size == (5, 5) and FullAttention(12, 4, 3).lce.conv.kernel_size == (3, 3)
     bare = FullAttention(12, 4, lce_kernel=0).double()
     bare.load_state_dict({name: value for name, value in full.state_dict().items() if not name.startswith("lce.")})
     torch.testing.assert_close(bare(x), full.out(plain(tokens, tokens, tokens, need_weights=False)[0].view_as(x)))
