@@ -402,6 +402,8 @@ WRONG = [
     ("attention", "heads merged the other way", lambda q, *a: heads_first_einsum(q, *a).unflatten(-1, (a[-1], -1)).transpose(-1, -2).flatten(-2), "another order"),
     ("attention", "one head", lambda q, k, v, heads: F.scaled_dot_product_attention(q, k, v), "one head"),
     ("attention", "heads by reshape", reshaped_heads, "mixes tokens and channels"),
+    ("attention", "heads not moved back", lambda q, k, v, heads: F.scaled_dot_product_attention(*(x.unflatten(-1, (heads, -1)).transpose(2, 3) for x in (q, k, v))).reshape(q.shape), "move them back"),
+    ("attention", "heads by reshape both ways", lambda q, k, v, heads: F.scaled_dot_product_attention(*(x.reshape(*x.shape[:2], heads, x.shape[2], -1) for x in (q, k, v))).reshape(q.shape), "at once, and back"),
     ("attention", "keys and values swapped", lambda q, k, v, heads: attend_by_hand(q, v, k, heads), "swapped"),
     ("attention", "exp without the maximum", unsafe_softmax, "NaN"),
     ("attention", "values forgotten", lambda q, k, v, heads: attend_by_hand(q, k, k, heads), "add up keys"),

@@ -27,6 +27,15 @@ def attention(attend_by_hand: Answer) -> Verdict:
         weights = (q @ keys.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(dim=-1)
         return rearrange(weights @ values, "b r m n d -> b r n (m d)")
 
+    def unmoved(attended: Answer) -> Answer:
+        """Heads that stand before the tokens still when they are reshaped away."""
+
+        def answer(q: Tensor, keys: Tensor, values: Tensor, heads: int) -> Tensor:
+            out = rearrange(attended(q, keys, values, heads), "b r n (m d) -> b r m n d", m=heads)
+            return out.reshape(q.shape)
+
+        return answer
+
     mistakes = [
         Mistake("The scale is missing: multiply the scores by (c / heads)^(-1/2).", attend(power=0)),
         Mistake("You scale by all channels. Here count the channels of one head, c / heads.",
@@ -44,6 +53,10 @@ def attention(attend_by_hand: Answer) -> Verdict:
                 lambda q, keys, values, heads: attend(one_head=True)(q * heads**0.5, keys, values, heads)),
         Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, "
                 "then move the heads in front of the tokens.", mixed),
+        Mistake("Your heads still stand before the tokens when you put them together: move them back behind, then "
+                "reshape.", unmoved(attend())),
+        Mistake("You reshape (n, c) to (heads, n, d) at once, and back: that mixes tokens and channels. Split the "
+                "channels, then move the heads.", unmoved(mixed)),
         Mistake("Keys and values are swapped: scores come from the keys, and the values are summed.",
                 lambda q, keys, values, heads: attend()(q, values, keys, heads)),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",
