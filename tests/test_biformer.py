@@ -52,6 +52,13 @@ def test_the_official_models_stages():
     assert bra.TINY.grid == (7, 7) and bra.TINY.mlp_ratio == 3
 
 
+@pytest.mark.parametrize("make", [bra.biformer_tiny, bra.biformer_small, bra.biformer_base, bra.biformer_nano])
+def test_changes_replace_fields_of_a_published_shape(make):
+    with torch.device("meta"):
+        changed, usual = make(num_classes=3, grid=(5, 6)), make()
+    assert changed.config == replace(usual.config, num_classes=3, grid=(5, 6)) != usual.config
+
+
 def test_nano_cuts_images_of_32_pixels_into_regions_of_two_by_two_tokens():
     assert bra.NANO.grid == (4, 4) and bra.NANO.stages == (bra.Stage(64, 2, heads=2, k=4),)
     (index, affinity), *more = bra.biformer_nano().eval().routes(torch.zeros(1, 3, 32, 32))
@@ -303,8 +310,11 @@ def test_a_grid_that_is_set_is_that_of_every_layer():
     model.grid = (5, 3)
     assert model.grid == model.config.grid == (5, 3) != before
     assert all(routes.affinity.shape[1] == 15 for routes in model.routes(torch.randn(1, 3, 60, 45)))
-    with pytest.raises(ValueError, match=f"k must be between 1 and the number of regions, 1, but is {k}"):
-        model.grid = (1, 1)
+    for grid in ((1, 2), (2, 1)):
+        with pytest.raises(ValueError, match=f"k must be between 1 and the number of regions, 2, but is {k}"):
+            model.grid = grid
+    with pytest.raises(ValueError, match="grid must be"):
+        model.grid = (0, 3)
     assert model.grid == (5, 3) and {layer.grid for layer in bra_layers(model).values()} == {(5, 3)}
 
 

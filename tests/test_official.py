@@ -217,5 +217,8 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
     torch.save({"state": {"a": torch.zeros(1)}, 3: 4}, path)
     with pytest.raises(ValueError, match='holds no state dict, neither itself nor under "model", but state, 3'):
         official.load(bra.biformer_tiny(), path)
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(ValueError, match=r'holds no state dict, neither itself nor under "model"$'):
+        official.load(bra.biformer_tiny(), path)
     with pytest.raises(FileNotFoundError):
         official.load(bra.biformer_tiny(), tmp_path / "nowhere.pth")
