@@ -10,7 +10,9 @@ def test_what_is_allowed_passes():
     arguments.require_axes("x", torch.zeros(1, 2, 3), "b h w")
     arguments.require_grid((1, 1))
     arguments.require_k(1, 1)
+    arguments.require_k(6, 6)
     arguments.require_heads(6, 3)
+    arguments.require_heads(1, 1)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,8 @@ def test_what_is_allowed_passes():
         (lambda: arguments.require_axes("x", torch.zeros(2, 3), "b h w"), r"x must have 3 axes \(b h w\).*\(2, 3\)"),
         (lambda: arguments.require_grid((3, 0)), r"grid must be .* each at least 1, but is \(3, 0\)"),
         (lambda: arguments.require_grid((3, 1, 1)), r"grid must be .* but is \(3, 1, 1\)"),
+        (lambda: arguments.require_grid([3, 0]), r"grid must be .* but is \(3, 0\)"),
+        (lambda: arguments.require_k(0, 6), "k must be between 1 and the number of regions, 6, but is 0"),
         (lambda: arguments.require_k(7, 6), "k must be between 1 and the number of regions, 6, but is 7"),
         (lambda: arguments.require_heads(7, 2), "dim must be divisible by heads, but dim is 7 and heads is 2"),
         (lambda: arguments.require_heads(0, 1), "dim is 0"),
