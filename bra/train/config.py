@@ -156,7 +156,8 @@ class TrainConfig:
         warmup = min(100, steps // 5) if self.warmup is None else self.warmup
         warmup = warmup if self.warmup_epochs is None else round(self.warmup_epochs * epoch)
         if warmup >= steps:
-            raise ValueError(f"warmup must be shorter than the run, {steps} steps, but is {warmup}")
+            advice = ", as warmup_epochs say: add --warmup-epochs None" if self.warmup_epochs else ""
+            raise ValueError(f"warmup must be shorter than the run, {steps} steps, but is {warmup}{advice}")
         scale = self.batch / (self.learning_rate_batch or self.batch)
         return replace(
             self,
