@@ -53,7 +53,7 @@ def test_the_warm_up_is_shorter_than_the_run():
         with pytest.raises(ValueError, match="warmup must be shorter than the run, 11 steps, but is"):
             replace(PHOTOGRAPHS, batch=7, **change).resolved(Stub(139))
     short = replace(PHOTOGRAPHS, batch=7, steps=11, warmup_epochs=1.0)
-    with pytest.raises(ValueError, match="11 steps, but is 19, as warmup_epochs say: add --warmup-epochs None$"):
+    with pytest.raises(ValueError, match=r"11 steps, but is 19, as warmup_epochs say: add --warmup-epochs None$"):
         short.resolved(Stub(139))
     assert replace(short, warmup_epochs=None).resolved(Stub(139)).warmup == 2, "which helps"
     with pytest.raises(ValueError, match=r"warmup must be left out where .* add --warmup-epochs None"):
