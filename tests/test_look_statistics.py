@@ -100,7 +100,7 @@ def test_statistics_are_those_of_the_loops(sizes):
             assert found.overlap[i, j].item() == pytest.approx(shared.get((a, b), math.nan), nan_ok=True)
 
 
-def test_entropy_is_that_of_the_diary():
+def test_entropy_is_that_of_the_history():
     model = bra.biformer_nano().eval()
     images = torch.randn(5, 3, 32, 32)
     found = routing_statistics(model, images.split([2, 3]))

@@ -107,7 +107,8 @@ def test_a_damaged_run_is_told_in_one_line_and_left_as_it_is(
     monkeypatch.setattr(sys, "argv", ["bra.train", *COMMAND, "--out", str(tmp_path / "run"), "--resume"])
     if message is None:  # what is whole goes on: the cases above it fail for their own reasons
         command_line.main()
-        assert "accuracy" in capsys.readouterr().out
+        told = capsys.readouterr()
+        assert "accuracy" in told.out and command_line.BUSY in told.err
         return
     with pytest.raises(SystemExit, match=message) as stopped:
         command_line.main()

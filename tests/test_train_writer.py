@@ -79,10 +79,10 @@ def test_rewinding_drops_the_metrics_after_a_step_and_a_torn_line(tmp_path):
     assert run.read_metrics() == []
 
 
-def test_rewinding_drops_the_pages_of_the_diary_too(tmp_path):
+def test_rewinding_drops_the_pages_of_the_history_too(tmp_path):
     run = begun(tmp_path)
     run.rewind(4)
-    assert not run.routing.exists(), "a run that keeps no diary gets none"
+    assert not run.routing.exists(), "a run that keeps no history gets none"
     for step in (0, 2, 3, 4):
         run.note_routing({"step": step, "index": [[step]]})
     with run.routing.open("a") as file:

@@ -18,7 +18,7 @@ ABOUT = f"""{TrainConfig.__doc__}
 
 A recipe may stand first: {", ".join(RECIPES)}. `{NAME} evaluate RUN` evaluates a run again.
 """
-# what nobody can know beforehand; measured on two cores
+# said before training, for how busy the cores are nobody can tell beforehand
 BUSY = "500 steps of recall take about a minute on two idle cores. Where others are busy, OMP_NUM_THREADS=1 is faster."
 
 
@@ -51,7 +51,8 @@ def main() -> None:
             print(tyro.cli(evaluate_run, prog=f"{NAME} evaluate", args=words[1:]))
             return
         training = prepare(asked_for(words))
-    if training.run.writer and not training.run.ended and training.learner.accelerator.device.type == "cpu":
+    on_boards = training.config.data == "recall" and training.learner.accelerator.device.type == "cpu"
+    if on_boards and training.run.writer and not training.run.ended:
         print(BUSY, file=sys.stderr)
     mendable = FloatingPointError, DamagedImage, OSError, MemoryError  # a ValueError is now a mistake of ours
     with errors_in_one_line(*mendable):
