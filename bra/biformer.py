@@ -66,6 +66,7 @@ class BiFormerConfig:
     """All that defines a BiFormer.
 
     stem: widths of the stride-2 convolutions before the first stage; the last is the first stage's dim.
+    stem_kernel: side of their filters: 3, which overlap, or 2, which do not: a token then sees its own pixels alone.
     stages: the stages; between two, one stride-2 convolution.
     grid: (rows, columns) of regions in every routed stage.
     mlp_ratio: hidden width of the MLPs, in dims. drop_path: rate in the last block, rising from 0.
@@ -90,10 +91,13 @@ class BiFormerConfig:
     attend: Callable[..., Tensor] = attend
     checkpoint_stages: tuple[int, ...] = ()
     initialise: Callable[[nn.Module], None] = initialise_small
+    stem_kernel: int = 3
 
     def __post_init__(self):
         if not self.stem or not self.stages or self.stem[-1] != self.stages[0].dim:
             raise ValueError(f"stem must end in the first stage's dim, but stem is {self.stem}, stages {self.stages}")
+        if self.stem_kernel not in (2, 3):
+            raise ValueError(f"stem_kernel must be 2 or 3, but is {self.stem_kernel}")
         if self.num_classes < 0:
             raise ValueError(f"num_classes must be at least 0, but is {self.num_classes}")
         if not 0 <= self.drop_path < 1:
@@ -123,7 +127,8 @@ BASE = four_stages(dim=96, depths=(4, 4, 18, 4))
 NANO = BiFormerConfig(
     stem=(32, 64), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8, initialise=initialise_alike
 )
-MODELS = {"nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}  # what command lines call them
+BOARD = replace(NANO, stem_kernel=2, lce_kernel=0, position_kernel=0)  # nothing but routing carries news over a border
+MODELS = {"board": BOARD, "nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}  # what command lines call them
 
 
 class BiFormer(nn.Module):
@@ -139,7 +144,7 @@ class BiFormer(nn.Module):
         dims = [stage.dim for stage in config.stages]
         blocks = sum(stage.depth for stage in config.stages)
         rates = iter([config.drop_path * i / max(1, blocks - 1) for i in range(blocks)])
-        self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem)])
+        self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem, kernel=config.stem_kernel)])
         self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
         self.stages = nn.ModuleList(
             nn.Sequential(
@@ -249,14 +254,14 @@ def make_attention(config: BiFormerConfig, stage: Stage) -> nn.Module:
     )
 
 
-def halve(narrow: int, wide: int) -> nn.Sequential:
-    """A 3x3 convolution of stride 2 with batch norm: half the height and width, rounded up."""
-    return nn.Sequential(nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.BatchNorm2d(wide))
+def halve(narrow: int, wide: int, kernel: int = 3) -> nn.Sequential:
+    """A convolution of stride 2 with batch norm. Side 3: half the height and width, rounded up; side 2: down."""
+    return nn.Sequential(nn.Conv2d(narrow, wide, kernel, stride=2, padding=kernel // 3), nn.BatchNorm2d(wide))
 
 
-def make_stem(*widths: int) -> nn.Sequential:
+def make_stem(*widths: int, kernel: int = 3) -> nn.Sequential:
     """`halve` from each width to the next, with a GELU between two of them."""
-    layers = [layer for narrow, wide in pairwise(widths) for layer in (*halve(narrow, wide), nn.GELU())]
+    layers = [layer for narrow, wide in pairwise(widths) for layer in (*halve(narrow, wide, kernel), nn.GELU())]
     return nn.Sequential(*layers[:-1])
 
 

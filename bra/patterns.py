@@ -55,6 +55,18 @@ def axial_regions(grid: Grid, k: int) -> Int[Tensor, "r k"]:
     return nearest_regions(grid, k, (down == 0) | (right == 0))
 
 
+def row_regions(grid: Grid, k: int) -> Int[Tensor, "r k"]:
+    """Each region reads along its row, nearest first; a k beyond the row goes on with the nearest others."""
+    down, _ = region_offsets(grid)
+    return nearest_regions(grid, k, down == 0)
+
+
+def column_regions(grid: Grid, k: int) -> Int[Tensor, "r k"]:
+    """Each region reads along its column, nearest first; a k beyond the column goes on with the nearest others."""
+    _, right = region_offsets(grid)
+    return nearest_regions(grid, k, right == 0)
+
+
 def dilated_regions(grid: Grid, k: int, step: int = 2) -> Int[Tensor, "r k"]:
     """Each region reads regions that lie multiples of `step` away in both directions, nearest first.
 

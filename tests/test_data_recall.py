@@ -31,7 +31,7 @@ def test_nothing_but_the_colours_gives_the_answer_away():
     for name, sides in (("label", len(SHAPES)), ("query", 16), ("target", 16)):
         share = getattr(boards, name).bincount(minlength=sides) / 20_000
         assert (share - 1 / sides).abs().max() < 0.01, f"{name} must be uniform"
-    together = (boards.query * 16 + boards.target).bincount(minlength=256).view(16, 16)
+    together = (boards.square * 16 + boards.target).bincount(minlength=256).view(16, 16)
     assert together.diagonal().sum() == 0
     assert (together[~torch.eye(16, dtype=torch.bool)] / 20_000 - 1 / 240).abs().max() < 0.002
 

@@ -116,7 +116,7 @@ def distance(x, y, points):
 
 def test_a_picture_shows_itself_with_its_alternative_text(boards, tmp_path):
     picture = draw.routed_boards(
-        boards.image, torch.zeros(3, 16, 1, dtype=torch.long), (4, 4), boards.query, boards.target, "abc"
+        boards.image, torch.zeros(3, 16, 1, dtype=torch.long), (4, 4), boards.square, boards.target, "abc"
     )
     data, metadata = picture._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
@@ -139,12 +139,12 @@ def test_heat_reads_in_greyscale():
 
 def test_boards_say_in_words_what_they_show(boards):
     index = torch.arange(16).repeat(3, 16, 1)[:, :, :2]
-    index[1, boards.query[1], 1] = boards.target[1]
-    picture = draw.routed_boards(boards.image, index, (4, 4), boards.query, boards.target, "abc")
-    hits = sum(int(t) in index[b, q].tolist() for b, (q, t) in enumerate(zip(boards.query, boards.target, strict=True)))
+    index[1, boards.square[1], 1] = boards.target[1]
+    picture = draw.routed_boards(boards.image, index, (4, 4), boards.square, boards.target, "abc")
+    hits = sum(int(t) in index[b, q].tolist() for b, (q, t) in enumerate(zip(boards.square, boards.target, strict=True)))
     assert f"on {hits} of them the right region is read" in picture.alt
     assert (
-        f"board 2: region {boards.query[1]} reads 0, {boards.target[1]} and should read {boards.target[1]}"
+        f"board 2: region {boards.square[1]} reads 0, {boards.target[1]} and should read {boards.target[1]}"
         in picture.alt
     )
 
@@ -168,7 +168,7 @@ def test_boards_frame_who_asks_what_it_reads_and_what_it_should(wide):
 
 def test_the_legend_names_each_frame(boards):
     index = torch.zeros(3, 16, 1, dtype=torch.long)
-    (legend,) = draw.routed_boards(boards.image, index, (4, 4), boards.query, boards.target, "abc").figure.legends
+    (legend,) = draw.routed_boards(boards.image, index, (4, 4), boards.square, boards.target, "abc").figure.legends
     colours = [to_hex(handle.get_edgecolor()) for handle in legend.legend_handles]
     names = dict(zip([text.get_text() for text in legend.get_texts()], colours, strict=True))
     styles = {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD}
@@ -214,7 +214,7 @@ def test_regions_are_outlined_where_they_lie(grid):
 
 def test_no_mark_is_told_by_its_colour_alone(boards):
     index = torch.full((3, 16, 1), 5)
-    axes = draw.routed_boards(boards.image, index, (4, 4), boards.query, boards.target, "abc").figure.axes[0]
+    axes = draw.routed_boards(boards.image, index, (4, 4), boards.square, boards.target, "abc").figure.axes[0]
     assert len({str(patch.get_linestyle()) for patch in axes.patches}) == 3
     assert [text.get_text() for text in axes.texts] == ["1"], "the rank stands in words"
 

@@ -52,7 +52,7 @@ def test_a_runs_portrait_is_of_its_last_weights_and_one_held_out_board(number):
     model, data, _ = load_model(COMMITTED)
     model = model.double()
     assert torch.equal(portrait.image, expected.image[0])
-    assert portrait.truth == (expected.query.item(), expected.target.item())
+    assert portrait.truth == (expected.square.item(), expected.target.item())
     said = data.classes[model(normalise(expected.image, data.mean, data.std).double()).argmax()]
     is_ = data.classes[expected.label.item()]
     assert portrait.title == f"{COMMITTED}, held-out image {number}: says {said}, is {is_}"

@@ -71,9 +71,9 @@ def test_evaluation_measures_hits_and_leaves_the_model_as_it_was():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = evaluate(model.train(), data, batch=50)
     boards = next(data.held_out(96))
-    expected = (table[boards.query] == boards.target[:, None]).any(dim=1).double().mean().item()
+    expected = (table[boards.square] == boards.target[:, None]).any(dim=1).double().mean().item()
     assert found["hit_rate"][0] == found["hit_rate"][1] == pytest.approx(expected)
-    back = (table[boards.target] == boards.query[:, None]).any(dim=1).double().mean().item()
+    back = (table[boards.target] == boards.square[:, None]).any(dim=1).double().mean().item()
     assert found["reverse_hit_rate"] == pytest.approx([back, back])
     assert model.training and not any(p.grad is not None for p in model.parameters())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -34,8 +34,8 @@ def test_boards_are_drawn_under_the_best_block(data):
     boards = next(data.held_out(4))
     for block, hit_rate in ((0, [0.9, 0.1]), (1, [0.1, 0.9])):
         index = model.routes(boards.image)[block].index
-        read = ", ".join(map(str, index[0, boards.query[0]].tolist()))
-        assert f"region {boards.query[0]} reads {read} and should" in draw_boards(model, data, hit_rate).alt
+        read = ", ".join(map(str, index[0, boards.square[0]].tolist()))
+        assert f"region {boards.square[0]} reads {read} and should" in draw_boards(model, data, hit_rate).alt
 
 
 def test_the_best_block_counts():

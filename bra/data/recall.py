@@ -1,8 +1,8 @@
 """The built-in task: boards on which we know which region a query must read.
 
 A board is a grid of cells of 8 x 8 pixels. Some cells hold glyphs, each of another shape and another colour.
-One more cell holds a plain square, the query, in the colour of one of the glyphs. The label is that glyph's
-shape. Whoever cannot look at the right glyph, wherever it lies, can only guess among the shapes on the board.
+One more cell holds a plain square, the question, in the colour of one of the glyphs. The label is the shape of that
+glyph, the target. Whoever cannot look at it, wherever it lies, can only guess among the shapes not yet excluded.
 """
 
 import math
@@ -36,7 +36,7 @@ COLOURS = {  # Okabe and Ito's colour-blind-safe palette on black, with white
     "vermilion": (213, 94, 0),
     "purple": (204, 121, 167),
 }
-SQUARE = len(SHAPES)  # the query's "shape" in `sprites`
+SQUARE = len(SHAPES)  # the square's "shape" in `sprites`
 DRAWN_AT_ONCE = 256  # held-out boards: drawn in parts, so that memory stays small
 EMPTY = (SQUARE + 1) * len(COLOURS)  # the index of the empty cell in `sprites`
 
@@ -44,13 +44,13 @@ EMPTY = (SQUARE + 1) * len(COLOURS)  # the index of the empty cell in `sprites`
 class Boards(NamedTuple):
     """A batch of boards; regions are numbered row by row, as `partition_regions` does on a grid of the cells.
 
-    image: (b 3 h w), about -1 to 1. label: (b), the shape asked for. query, target: (b), the region that asks
+    image: (b 3 h w), about -1 to 1. label: (b), the shape asked for. square, target: (b), the region that asks
     and the region that holds the answer.
     """
 
     image: Float[Tensor, "b 3 h w"]
     label: Int[Tensor, " b"]
-    query: Int[Tensor, " b"]
+    square: Int[Tensor, " b"]
     target: Int[Tensor, " b"]
 
 
@@ -73,7 +73,7 @@ class Recall:
 
     cells: cells on a side of the board. glyphs: how many lie on it, 1 to 8. noise: standard deviation of the
     normal noise added to every pixel, in units of the range -1 to 1.
-    Raises ValueError for values outside these, or a board too small for its glyphs and the query.
+    Raises ValueError for values outside these, or a board too small for its glyphs and the square.
     """
 
     cells: int = 4
@@ -86,7 +86,7 @@ class Recall:
         if self.cells**2 < self.glyphs + 1:
             least = math.isqrt(self.glyphs) + 1
             raise ValueError(
-                f"cells must be at least {least} for {self.glyphs} glyphs and the query, but is {self.cells}"
+                f"cells must be at least {least} for {self.glyphs} glyphs and the square, but is {self.cells}"
             )
         if not 0 <= self.noise < math.inf:
             raise ValueError(f"noise must be at least 0 and finite, but is {self.noise}")
@@ -98,7 +98,7 @@ class Recall:
         def distinct(things: int, of: int) -> Int[Tensor, "b things"]:
             return torch.rand(count, of, generator=draw).argsort(dim=1)[:, :things]
 
-        place = distinct(self.glyphs + 1, self.cells**2)  # the first is the target's, the last one the query's
+        place = distinct(self.glyphs + 1, self.cells**2)  # the first is the target's, the last one the square's
         shape, colour = distinct(self.glyphs, len(SHAPES)), distinct(self.glyphs, len(COLOURS))
         glyph = shape * len(COLOURS) + colour
         square = SQUARE * len(COLOURS) + colour[:, :1]
@@ -150,20 +150,41 @@ class RecallBoards(DataSet):
                     yield Boards(*batch)
 
 
+WAYS = ("none", "direct", "second hand")  # how news of the target may meet the question
+
+
+def news_ways(routes: list[Routes], boards: Boards) -> Int[Tensor, " b"]:
+    """For each board the best way, a number in WAYS, on which question and answer can meet along the routes.
+
+    Direct: in some block the square's region reads the target's or the other way round. Second hand: after all blocks
+    some region has heard of both, by reading regions that had read them before. None: no region has.
+    """
+    boards_, regions = len(boards.square), routes[0].index.shape[1]
+    board = torch.arange(boards_, device=boards.square.device)
+    heard = torch.eye(regions, device=board.device).expand(boards_, -1, -1)  # b r r: region i has heard of region j
+    direct = torch.zeros(boards_, dtype=torch.bool, device=board.device)
+    for index, _ in routes:
+        reads = torch.zeros_like(heard, memory_format=torch.contiguous_format).scatter(2, index, 1.0)
+        direct |= (reads[board, boards.square, boards.target] + reads[board, boards.target, boards.square]) > 0
+        heard = ((heard + reads @ heard) > 0).float()
+    both = (heard[board, :, boards.square] * heard[board, :, boards.target]).any(dim=1)
+    return torch.where(direct, 1, torch.where(both, 2, 0))
+
+
 def hit_rates(routes: list[Routes], boards: Boards) -> dict[str, list[float]]:
     """For each block, how often the right regions meet.
 
-    hit_rate: the share of boards on which the query's region routes to the target's. reverse_hit_rate: the share
-    on which the target's region routes to the query's, the other way for an answer to travel.
+    hit_rate: the share of boards on which the square's region routes to the target's. reverse_hit_rate: the share
+    on which the target's region routes to the square's, the other way for an answer to travel.
     Raises ValueError if the routes have not one region a cell.
     """
     cells = boards.image.shape[-2] * boards.image.shape[-1] // CELL**2
     for block, regions in enumerate(r.index.shape[1] for r in routes):
         if regions != cells:
             raise ValueError(f"routes must have one region a cell, {cells}, but block {block} has {regions}")
-    board = torch.arange(len(boards.query), device=boards.query.device)
+    board = torch.arange(len(boards.square), device=boards.square.device)
 
     def met(reader: Tensor, read: Tensor) -> list[float]:
         return [(r.index[board, reader] == read[:, None]).any(dim=1).double().mean().item() for r in routes]
 
-    return {"hit_rate": met(boards.query, boards.target), "reverse_hit_rate": met(boards.target, boards.query)}
+    return {"hit_rate": met(boards.square, boards.target), "reverse_hit_rate": met(boards.target, boards.square)}

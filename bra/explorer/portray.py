@@ -43,7 +43,7 @@ def of_held_out(
     known: dict = {"history": history, "step": step}
     rates = (held_out or {}).get("hit_rate", [])
     if isinstance(batch, Boards):
-        known["truth"] = (int(batch.query), int(batch.target))
+        known["truth"] = (int(batch.square), int(batch.target))
     if rates:
         over = f"{data.held_out_count} boards"
         shown = {f"asking region reads the right one, {over}": rates}

@@ -27,8 +27,8 @@ class TrainConfig:
 
     data: str = "recall"
     """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*), or hf:NAME."""
-    model: Literal[(*MODELS,)] = "nano"
-    """Which BiFormer."""
+    model: Literal[(*MODELS,)] | None = None
+    """Which BiFormer; None: board for recall, nano for other data."""
     router: Literal[(*ROUTERS,)] = "topk"
     """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
     k: int | None = None
@@ -89,10 +89,12 @@ class TrainConfig:
     """Go on with the run in the folder, if there is one."""
 
     def __post_init__(self):
-        choices = {"model": MODELS, "router": ROUTERS, "precision": PRECISIONS}
+        choices = {"model": (None, *MODELS), "router": ROUTERS, "precision": PRECISIONS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, but is {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(filter(None, allowed))}, but is {getattr(self, name)!r}"
+                )
         lowest = {"steps": 1, "batch": 1, "accumulate": 1, "learning_rate_batch": 1, "warmup": 0, "evaluate_every": 1}
         for name, least in lowest.items():
             value = getattr(self, name)
@@ -118,7 +120,17 @@ class TrainConfig:
             raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
         if self.data == "recall" and self.augment != Augment():
             raise ValueError("augment must be left out for recall, whose boards are always fresh")
+        if self.model_name == "board" and self.without:
+            raise ValueError(
+                f"without must be left out for model board, which has neither LCE nor position code, "
+                f"but is {', '.join(self.without)}: with model nano there is something to leave out"
+            )
         self.images()
+
+    @property
+    def model_name(self) -> str:
+        """Of the model, chosen by the data if it is not given."""
+        return self.model or ("board" if self.data == "recall" else "nano")
 
     def images(self) -> ImageSettings:
         """How photographs are read."""
@@ -161,6 +173,7 @@ class TrainConfig:
         scale = self.batch / (self.learning_rate_batch or self.batch)
         return replace(
             self,
+            model=self.model_name,
             steps=steps,
             epochs=None,
             warmup=warmup,

@@ -16,11 +16,12 @@ from bra.train.runs import RunFolder
 
 def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
     """The model that `config` asks for, its weights drawn from the seed. Raises ValueError if k does not fit."""
-    model = MODELS[config.model]
+    model = MODELS[config.model_name]
     if isinstance(data, RecallBoards):
-        if config.model != "nano":
+        if config.model_name not in ("board", "nano"):
             raise ValueError(
-                f"model must be nano for recall, whose boards are too small for the others, but is {config.model}"
+                "model must be board or nano for recall, whose boards are too small for the others, "
+                f"but is {config.model}"
             )
         model = replace(model, grid=(config.recall.cells, config.recall.cells))  # one region a cell
     k = math.prod(model.grid) if config.router == "all" else config.k

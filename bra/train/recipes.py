@@ -7,7 +7,7 @@ from bra.train.config import TrainConfig
 
 
 def recall() -> TrainConfig:
-    """The built-in task: BiFormer nano, 500 steps of 128 fresh boards.
+    """The built-in task: a BiFormer whose only news travels by routing, 500 steps of 128 fresh boards.
 
     Command: `python -m bra.train recall`. Hardware: two CPU cores, a minute. Expected: 100% of the held-out boards, hit
     rate 1.00. Run, with three seeds: book/results/recall_routers.json, top-4.

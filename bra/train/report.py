@@ -64,7 +64,7 @@ def draw_boards(model: BiFormer, data: DataSet, hit_rate: list[float]) -> draw.P
         said = model(boards.image.to(next(model.parameters()).device)).argmax(dim=1)
     titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
     index = routes[hit_rate.index(max(hit_rate))].index.cpu()
-    return draw.routed_boards(boards.image, index, model.config.grid, boards.query, boards.target, titles)
+    return draw.routed_boards(boards.image, index, model.config.grid, boards.square, boards.target, titles)
 
 
 @torch.no_grad()

@@ -7,7 +7,16 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from bra.data import derive_seed
-from bra.patterns import Grid, all_regions, axial_regions, dilated_regions, local_regions, random_regions
+from bra.patterns import (
+    Grid,
+    all_regions,
+    axial_regions,
+    column_regions,
+    dilated_regions,
+    local_regions,
+    random_regions,
+    row_regions,
+)
 from bra.topk import TableRouter
 
 MakeRouter = Callable[[Grid, int], nn.Module]  # of one layer, from its grid and k
@@ -24,15 +33,25 @@ def every_region(grid: Grid, k: int) -> Int[Tensor, "r r"]:
     return all_regions(grid)
 
 
-class AnotherTableEachLayer:
-    """Random tables, each layer its own, so that two layers reach further than one."""
+def drawn(seed: int, layer: int, grid: Grid, k: int) -> Int[Tensor, "r k"]:
+    """The random table of a layer."""
+    return random_regions(grid, k, derive_seed("table", seed, layer))
 
-    def __init__(self, seed: int):
-        self.seed, self.made = seed, 0
+
+def crossed(layer: int, grid: Grid, k: int) -> Int[Tensor, "r k"]:
+    """Rows in the first layer, columns in the next, and so on: after two, news of every region is everywhere."""
+    return (row_regions, column_regions)[layer % 2](grid, k)
+
+
+class AnotherTableEachLayer:
+    """Tables of which each layer has its own, so that two layers reach further than one."""
+
+    def __init__(self, table: Callable[[int, Grid, int], Int[Tensor, "r k"]]):
+        self.table, self.made = table, 0
 
     def __call__(self, grid: Grid, k: int) -> TableRouter:
         self.made += 1
-        return TableRouter(random_regions(grid, k, derive_seed("table", self.seed, self.made - 1)))
+        return TableRouter(self.table(self.made - 1, grid, k))
 
 
 # What makes the routers of a model, from the run's seed. None: the model's own, which choose by content.
@@ -42,6 +61,8 @@ ROUTERS: dict[str, Callable[[int], MakeRouter | None]] = {
     "local": lambda seed: partial(follow, local_regions),
     "axial": lambda seed: partial(follow, axial_regions),
     "dilated": lambda seed: partial(follow, dilated_regions),
-    "random": AnotherTableEachLayer,
+    "crossed": lambda seed: AnotherTableEachLayer(crossed),
+    "random": lambda seed: AnotherTableEachLayer(partial(drawn, seed)),
+    "random-once": lambda seed: partial(follow, partial(drawn, seed, 0)),
     "all": lambda seed: partial(follow, every_region),
 }
