@@ -99,10 +99,8 @@ class RegionGrid:
 
     def box(self, region: int) -> tuple[int, int, int, int]:
         """Row and column of the region's first token, and how many tokens it has down and across, without padding."""
-        low = [
-            min(at * side, end)
-            for at, side, end in zip(divmod(region, self.grid[1]), self.cell, self.size, strict=True)
-        ]
+        place = divmod(region, self.grid[1])
+        low = [min(at * side, end) for at, side, end in zip(place, self.cell, self.size, strict=True)]
         height, width = (min(side, end - at) for at, side, end in zip(low, self.cell, self.size, strict=True))
         return (*low, height, width)
 

@@ -11,7 +11,7 @@ from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, rec
 def gather(gather_backward: Answer) -> Verdict:
     """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c).
 
-    ``out[b, j, m]`` is the sum of ``grad[b, i, n * t + m]`` over all i and n with ``index[b, i, n] == j``.
+    ``out[b, j, token]`` is the sum of ``grad[b, i, n * t + token]`` over all i and n with ``index[b, i, n] == j``.
     """
 
     def backward(grad: Tensor, index: Tensor) -> Tensor:

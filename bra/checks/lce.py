@@ -9,8 +9,8 @@ from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, rec
 def lce(depthwise: Answer) -> Verdict:
     """depthwise(v, weight, bias): (b h w c), (c kernel kernel), (c) -> (b h w c), zeros beyond the border.
 
-    ``out[b, y, x, c] = bias[c] + sum over down, right of weight[c, down, right] * v[b, y + down - half, x + right - half, c]``
-    with half = kernel // 2.
+    ``out[b, y, x, c] = bias[c] + sum of weight[c, down, right] * v[b, y + down - half, x + right - half, c]`` over down
+    and right, with half = kernel // 2.
     """
 
     def filtered(mode: str = "constant", shift: int = 0) -> Answer:
@@ -40,7 +40,8 @@ def lce(depthwise: Answer) -> Verdict:
                 filtered("circular")),
         Mistake("Your map is continued at the border by its last row and column. There must be zeros.",
                 filtered("replicate")),
-        Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.", filtered(shift=1)),
+        Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.",
+                filtered(shift=1)),
         Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.",
                 filtered(shift=-1)),
     ]  # fmt: skip
