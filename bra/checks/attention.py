@@ -55,8 +55,8 @@ def attention(attend_by_hand: Answer) -> Verdict:
                 "channels, then move the heads in front of the tokens.", mixed),
         Mistake("Your heads still stand before the tokens when you put them together: move them back behind, then "
                 "reshape.", unmoved(attend())),
-        Mistake("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. Split "
-                "the channels, then move the heads.", unmoved(mixed)),
+        Mistake("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. "
+                "Split the channels, then move the heads.", unmoved(mixed)),
         Mistake("Keys and values are swapped: scores come from the keys, and the values are summed.",
                 lambda q, keys, values, heads: attend()(q, values, keys, heads)),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",

@@ -49,7 +49,7 @@ def gather(gather_backward: Answer) -> Verdict:
         Mistake("Where several regions read the same one, you keep only the last gradient. Add them up.", last_wins),
         Mistake("`out[rows] += ...` adds each row once, however often `rows` names it. Use index_add.", add_by_index),
         Mistake("You average over the readers. A gradient is the sum over all uses.", average),
-        Mistake("All gradients go to the first image. Region i of image n is row n * r + i of the flat matrix.",
+        Mistake("All gradients go to the first image. Region i of image b is row b * r + i of the flat matrix.",
                 one_image),
         Mistake("Your gradient stays with the region that reads. It belongs to the region that was read.",
                 lambda grad, index: grad.unflatten(2, (index.shape[2], -1)).sum(dim=2)),
