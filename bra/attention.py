@@ -20,7 +20,7 @@ def attend(
     q: Float[Tensor, "b r t c"],
     k: Float[Tensor, "b r t c"],
     v: Float[Tensor, "b r t c"],
-    index: Int[Tensor, "b r n"],
+    index: Int[Tensor, "b r k"],
     heads: int,
     scale: float | None = None,
     valid: Bool[Tensor, "r t"] | None = None,
@@ -31,7 +31,7 @@ def attend(
     This is the paper's equation 6 without its LCE term, for each head's c / heads channels. One softmax runs
     over the union of the routed regions. All heads share `index`.
 
-    q, k, v: queries, keys and values. index: (b r n), the n regions that each region reads.
+    q, k, v: queries, keys and values. index: (b r k), the regions that each region reads.
     scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`; the layer passes its own.
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
@@ -54,7 +54,7 @@ def attend(
     way = cheapest_way(q, index) if way is None else way
     if valid is None:
         return way(q, k, v, index, heads, scale)
-    valid_keys = valid[index]  # b r n t
+    valid_keys = valid[index]  # b r k t
     some = valid_keys.any(dim=(2, 3))[:, :, None, None]
     # a softmax over nothing would be NaN: where no key is valid it runs over all keys, and its result becomes 0
     return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some
@@ -63,26 +63,26 @@ def attend(
 def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
     """Which of the three ways below to take. The limits were measured on a CPU (`python -m bra.bench`)."""
     b, r, t, c = q.shape
-    n = index.shape[2]
-    if t <= 8 and r <= 4 * n:
+    k = index.shape[2]
+    if t <= 8 and r <= 4 * k:
         return attend_masked  # three quarters of the products are wasted at most, and many tiny ones are slower
     half = q.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled("cpu")
     if half or q.device.type != "cpu" or torch.compiler.is_compiling():
         return attend_gathered
-    if b * r * n * t * c > 2**21:
+    if b * r * k * t * c > 2**21:
         return attend_in_pieces  # what is gathered would take more than 8 MB, and leave the cache
     return attend_gathered
 
 
 def attend_gathered(q, k, v, index, heads, scale, valid_keys=None):
-    """The definition: gather, then attend. valid_keys: (b r n t), which of the selected tokens get attention.
+    """The definition: gather, then attend. valid_keys: (b r k t), which of the selected tokens get attention.
 
-    Where PyTorch has a fused kernel, the weights are never stored; the gathered keys and values are, n times as many
+    Where PyTorch has a fused kernel, the weights are never stored; the gathered keys and values are, k times as many
     as there are tokens.
     """
     keys, values = gather_regions(k, index), gather_regions(v, index)
     queries, keys, values = (rearrange(x, "b r t (m d) -> (b r) m t d", m=heads) for x in (q, keys, values))
-    mask = None if valid_keys is None else rearrange(valid_keys, "b r n t -> (b r) 1 1 (n t)")
+    mask = None if valid_keys is None else rearrange(valid_keys, "b r k t -> (b r) 1 1 (k t)")
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
     return rearrange(out, "(b r) m t d -> b r t (m d)", r=index.shape[1])
 
@@ -110,7 +110,7 @@ def attend_in_pieces(q, k, v, index, heads, scale, valid_keys=None):
     rows = (first.view(b, heads, 1, 1) + index[:, None]).flatten(0, 2)
     if valid_keys is not None:
         valid_keys = valid_keys[:, None].expand(-1, heads, -1, -1, -1)
-        valid_keys = rearrange(valid_keys, "b m r n t -> (b m r) 1 (n t)")
+        valid_keys = rearrange(valid_keys, "b m r k t -> (b m r) 1 (k t)")
     out = PieceByPiece.apply(q, k, v, rows, valid_keys)
     return rearrange(out, "(b m r) t d -> b r t (m d)", m=heads, r=r)
 
@@ -125,7 +125,7 @@ class PieceByPiece(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
     def forward(ctx, q, k, v, rows, valid_keys):
-        """q, k, v: (i t d). rows: (i n). valid_keys: (i 1 n*t) or None."""
+        """q, k, v: (i t d). rows: (i k). valid_keys: (i 1 k*t) or None."""
         ctx.save_for_backward(q, k, v, rows, valid_keys)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         for piece, _, keys, values in pieces(q, k, v, rows):

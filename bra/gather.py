@@ -11,7 +11,7 @@ from bra.arguments import require_axes
 def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k"]) -> Shaped[Tensor, "b r k*t c"]:
     """For each region the tokens of the k regions that it reads, in the order of `index` (paper, equation 5).
 
-    ``out[b, i, n * t + m] == regions[b, index[b, i, n], m]``
+    ``out[b, i, n * t + token] == regions[b, index[b, i, n], token]``
 
     A region is one row of b * r, so this is a selection of rows. Its backward adds each row's gradient straight into
     the input. A gather from an input expanded to (b r r t c), as in the official code,

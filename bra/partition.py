@@ -19,17 +19,17 @@ from bra.patterns import Grid
 def partition_regions(x: Shaped[Tensor, "b h w c"], grid: Grid) -> Shaped[Tensor, "b r t c"]:
     """Cut a map into regions: X in R^(HWC) becomes X^r in R^(S^2 x HW/S^2 x C).
 
-    With region height u = h / rows and region width v = w / columns,
-    ``out[b, i * columns + j, m * v + n] == x[b, i * u + m, j * v + n]``.
+    With regions of high = h / rows by wide = w / columns tokens,
+    ``out[b, row // high * columns + column // wide, row % high * wide + column % wide] == x[b, row, column]``.
 
     Raises ValueError if x is not (b h w c), a grid entry is below 1, or the grid does not divide the map.
     """
     require_axes("x", x, "b h w c")
     require_grid(grid)
-    h, w = x.shape[1:3]
-    if h % grid[0] or w % grid[1]:
+    (h, w), (rows, columns) = x.shape[1:3], grid
+    if h % rows or w % columns:
         raise ValueError(f"grid {tuple(grid)} does not divide x of {h} x {w} tokens; pad_to_grid makes it fit")
-    return rearrange(x, "b (i u) (j v) c -> b (i j) (u v) c", i=grid[0], j=grid[1])
+    return rearrange(x, "b (rows high) (columns wide) c -> b (rows columns) (high wide) c", rows=rows, columns=columns)
 
 
 def merge_regions(regions: Shaped[Tensor, "b r t c"], grid: Grid, size: tuple[int, int]) -> Shaped[Tensor, "b h w c"]:
@@ -42,7 +42,8 @@ def merge_regions(regions: Shaped[Tensor, "b r t c"], grid: Grid, size: tuple[in
     (rows, columns), (h, w), (r, t) = grid, size, regions.shape[1:3]
     if h % rows or w % columns or r != rows * columns or t * r != h * w:
         raise ValueError(f"{r} regions of {t} tokens do not make a map of {h} x {w} tokens on grid {tuple(grid)}")
-    return rearrange(regions, "b (i j) (u v) c -> b (i u) (j v) c", i=rows, u=h // rows)
+    high = h // rows
+    return rearrange(regions, "b (rows columns) (high wide) c -> b (rows high) (columns wide) c", rows=rows, high=high)
 
 
 def pad_to_grid(
@@ -98,8 +99,9 @@ class RegionGrid:
 
     def box(self, region: int) -> tuple[int, int, int, int]:
         """Row and column of the region's first token, and how many tokens it has down and across, without padding."""
-        low = [min(p * c, n) for p, c, n in zip(divmod(region, self.grid[1]), self.cell, self.size, strict=True)]
-        height, width = (min(c, n - at) for at, c, n in zip(low, self.cell, self.size, strict=True))
+        place = divmod(region, self.grid[1])
+        low = [min(at * side, end) for at, side, end in zip(place, self.cell, self.size, strict=True)]
+        height, width = (min(side, end - at) for at, side, end in zip(low, self.cell, self.size, strict=True))
         return (*low, height, width)
 
     def is_real(self, region: int) -> bool:
@@ -124,5 +126,5 @@ class RegionGrid:
 
     def owners(self) -> Int[Tensor, "h w"]:
         """The region of every token of the map."""
-        row, column = (torch.arange(n) // c for n, c in zip(self.size, self.cell, strict=True))
+        row, column = (torch.arange(end) // side for end, side in zip(self.size, self.cell, strict=True))
         return row[:, None] * self.grid[1] + column

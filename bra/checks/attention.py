@@ -7,7 +7,7 @@ from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, rec
 
 
 def attention(attend_by_hand: Answer) -> Verdict:
-    """attend_by_hand(q, keys, values, heads): (b r t c), twice (b r n c) -> (b r t c); scale (c / heads)^(-1/2).
+    """attend_by_hand(q, keys, values, heads): (b r t c), twice (b r k*t c) -> (b r t c); scale (c / heads)^(-1/2).
 
     For each head softmax(scale q keys^T) values, the heads side by side.
     """
@@ -51,12 +51,12 @@ def attention(attend_by_hand: Answer) -> Verdict:
         Mistake("You use one head for all channels. Split the channels first.", attend(one_head=True)),
         Mistake("You use one head for all channels. Split the channels first.",
                 lambda q, keys, values, heads: attend(one_head=True)(q * heads**0.5, keys, values, heads)),
-        Mistake("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, "
-                "then move the heads in front of the tokens.", mixed),
+        Mistake("You reshape (tokens, c) to (heads, tokens, d) at once, which mixes tokens and channels. Split the "
+                "channels, then move the heads in front of the tokens.", mixed),
         Mistake("Your heads still stand before the tokens when you put them together: move them back behind, then "
                 "reshape.", unmoved(attend())),
-        Mistake("You reshape (n, c) to (heads, n, d) at once, and back: that mixes tokens and channels. Split the "
-                "channels, then move the heads.", unmoved(mixed)),
+        Mistake("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. "
+                "Split the channels, then move the heads.", unmoved(mixed)),
         Mistake("Keys and values are swapped: scores come from the keys, and the values are summed.",
                 lambda q, keys, values, heads: attend()(q, values, keys, heads)),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",

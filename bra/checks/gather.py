@@ -11,7 +11,7 @@ from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, rec
 def gather(gather_backward: Answer) -> Verdict:
     """gather_backward(grad, index): from the gathered tokens' gradient (b r k*t c) that of the regions (b r t c).
 
-    ``out[b, j, m]`` is the sum of ``grad[b, i, n * t + m]`` over all i and n with ``index[b, i, n] == j``.
+    ``out[b, j, token]`` is the sum of ``grad[b, i, n * t + token]`` over all i and n with ``index[b, i, n] == j``.
     """
 
     def backward(grad: Tensor, index: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def gather(gather_backward: Answer) -> Verdict:
         Mistake("Where several regions read the same one, you keep only the last gradient. Add them up.", last_wins),
         Mistake("`out[rows] += ...` adds each row once, however often `rows` names it. Use index_add.", add_by_index),
         Mistake("You average over the readers. A gradient is the sum over all uses.", average),
-        Mistake("All gradients go to the first image. Region i of image n is row n * r + i of the flat matrix.",
+        Mistake("All gradients go to the first image. Region i of image b is row b * r + i of the flat matrix.",
                 one_image),
         Mistake("Your gradient stays with the region that reads. It belongs to the region that was read.",
                 lambda grad, index: grad.unflatten(2, (index.shape[2], -1)).sum(dim=2)),

@@ -7,9 +7,10 @@ from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, rec
 
 
 def lce(depthwise: Answer) -> Verdict:
-    """depthwise(v, weight, bias): (b h w c), (c s s), (c) -> (b h w c), zeros beyond the border.
+    """depthwise(v, weight, bias): (b h w c), (c kernel kernel), (c) -> (b h w c), zeros beyond the border.
 
-    ``out[b, y, x, c] = bias[c] + sum over m, n of weight[c, m, n] * v[b, y + m - s // 2, x + n - s // 2, c]``
+    ``out[b, y, x, c] = bias[c] + sum of weight[c, down, right] * v[b, y + down - half, x + right - half, c]`` over down
+    and right, with half = kernel // 2.
     """
 
     def filtered(mode: str = "constant", shift: int = 0) -> Answer:
@@ -39,8 +40,9 @@ def lce(depthwise: Answer) -> Verdict:
                 filtered("circular")),
         Mistake("Your map is continued at the border by its last row and column. There must be zeros.",
                 filtered("replicate")),
-        Mistake("Your filter is off by one token: its middle, s // 2, belongs to the token itself.", filtered(shift=1)),
-        Mistake("Your filter is off by one token: its middle, s // 2, belongs to the token itself.",
+        Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.",
+                filtered(shift=1)),
+        Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.",
                 filtered(shift=-1)),
     ]  # fmt: skip
     inputs = [
@@ -52,17 +54,17 @@ def lce(depthwise: Answer) -> Verdict:
     )
 
 
-def lce_recall(weights, reach, ordinary_weights) -> Verdict:
-    """Weights of an LCE of 96 channels and s = 7, reach of four, weights of an ordinary convolution."""
+def lce_recall(weights, field, ordinary_weights) -> Verdict:
+    """Weights of an LCE of 96 channels and w = 7, field of four, weights of an ordinary convolution."""
     facts = [
         Fact("my_weights", weights, 4800, "A filter of 7 x 7 and a bias for each channel.", {
             4704: "The biases are weights, too: one for each channel.",
             451_680: "That is an ordinary convolution. Here each channel is filtered by itself.",
         }),
-        Fact("my_reach", reach, 25, "The first sees 7; each further one adds s - 1.", {
-            28: "The squares overlap: each further layer adds s - 1, not s.",
+        Fact("my_field", field, 25, "The first sees 7; each further one adds w - 1.", {
+            28: "The squares overlap: each further layer adds w - 1, not w.",
             13: "That is after two layers. There are four.",
-            24: "Four layers add 4 (s - 1); the token itself comes to that.",
+            24: "Four layers add 4 (w - 1); the token itself comes to that.",
         }),
         Fact("my_ordinary_weights", ordinary_weights, 451_680, "A filter for each pair of channels, and the biases.", {
             4800: "An ordinary convolution has a filter for each pair of channels.",

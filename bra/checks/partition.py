@@ -21,12 +21,14 @@ def partition(cut: Answer) -> Verdict:
                 as_if("b (i u) (j v) c -> b (j i) (u v)")),
         Mistake("Inside a region your tokens run column by column. Token 1 lies to the right of token 0.",
                 as_if("b (i u) (j v) c -> b (i j) (v u)")),
-        Mistake("You split the map into (rows, columns, u, v). First split h into (rows, u), then w into (columns, v).",
+        Mistake("You split the map into (rows, columns, high, wide). First split h into (rows, high), then w into "
+                "(columns, wide).",
                 lambda x, grid: rearrange(x.reshape(len(x), *grid, x.shape[1] // grid[0], -1, x.shape[3]),
                                           "b i x y v c -> b (i y) (x v) c")),
         Mistake("Both of your orders run column by column: regions over the map, and tokens inside their region.",
                 as_if("b (i u) (j v) c -> b (j i) (v u)")),
-        Mistake("Your regions hold tokens from all over the map, not neighbours: split h into (rows, u), rows first.",
+        Mistake("Your regions hold tokens from all over the map, not neighbours: split h into (rows, high), rows "
+                "first.",
                 as_if("b (u i) (v j) c -> b (i j) (u v)")),
         Mistake("Rows and columns of the grid are swapped: grid[0] counts the regions from top to bottom.",
                 lambda x, grid: partition_regions(x, grid[::-1])),
