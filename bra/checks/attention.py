@@ -112,12 +112,12 @@ def forward(
     )
 
     scores = scale * queries @ near.mT
-    real = ~real if mask == "inverted" else real
+    real = ~real if "inverted" in mask and valid is not None else real
     some = real.any(dim=-1, keepdim=True)
     if mask == "zero":
         scores = scores.masked_fill(~real, 0.0)
-    elif mask in ("before", "inverted", "nan", "mean"):
-        scores = scores.masked_fill(~real if mask == "nan" else ~(real | ~some), -torch.inf)
+    elif mask not in ("after", "queries", "none"):
+        scores = scores.masked_fill(~real if "nan" in mask else ~(real | ~some), -torch.inf)
     weights = scores.softmax(dim=axis)
     if not union:
         weights = scores.unflatten(-1, (-1, t)).softmax(dim=-1).flatten(-2) / index.shape[2]
@@ -146,6 +146,7 @@ MISTAKES = [
     but("Your heads take every m-th channel. A head holds neighbouring channels: (m d), not (d m).",
         split="(d m)", merge="(d m)"),
     but("You put the heads together in another order than you took them apart: (m d) both times.", merge="(d m)"),
+    but("You put the heads together in another order than you took them apart: (m d) both times.", split="(d m)"),
     but("You reshape (n, c) to (heads, n, d) at once, which mixes tokens and channels. Split the channels, then move "
         "the heads in front of the tokens.", mixed=True),
     but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
@@ -162,6 +163,7 @@ MISTAKES = [
             lambda q, k, v, index, *rest: forward(q, k, v, torch.arange(q.shape[1]).expand(*q.shape[:2], -1), *rest)),
     but("The mask is not used: padded tokens get attention.", mask="none"),
     but("Your mask is upside down: valid is True where a token is real.", mask="inverted"),
+    but("Your mask is upside down: valid is True where a token is real.", mask="inverted, nan"),
     but("A query none of whose keys is real gives NaN, 0 / 0. It must get 0.", mask="nan"),
     but("A query none of whose keys is real must get 0. You give it the mean of what is not real.", mask="mean"),
     but("You put 0 for the scores of padded tokens, but e^0 = 1: they still get attention. Put -inf.", mask="zero"),

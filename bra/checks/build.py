@@ -6,8 +6,7 @@ stands in the file of its step.
 """
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -37,6 +36,7 @@ WHOLE: dict[str, dict[str, Callable[[type[nn.Module]], Verdict]]] = {
 (LAST,) = LAYER  # the part that is made of all others
 NUMBERS = {step: f"{number:02}" for number, step in enumerate(STAGES, start=1)}
 TOP = "import torch\nimport torch.nn.functional as F\nfrom einops import rearrange\nfrom torch import nn"
+BY_ITSELF = "Right by itself"
 WHERE = (
     "Make it in the folder of this notebook: in JupyterLab with File > New > Python File;\n"
     f"in Colab with a cell that begins with %%writefile {FILE}."
@@ -53,7 +53,7 @@ class Row(NamedTuple):
     def __str__(self):
         head = f"{self.number}  {self.name:23}  "
         text = "right" if self.verdict else self.verdict.text
-        return textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * len(head))
+        return textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 class Build(NamedTuple):
@@ -87,7 +87,10 @@ def build(up_to: str = "biformer", path: str | Path = FILE) -> Build:
             return Build([], f"{path.name} is no Python yet. Line {error.lineno}: {error.msg}.")
         except (Exception, SystemExit) as error:
             return Build([], f"{path.name} stops while it is read: {raised(error)}")
-        rows = [Row(NUMBERS[step], part.name, judged(part, space)) for step in steps for part in STAGES[step]]
+        rows: list[Row] = []
+        for step in steps:
+            wrong = {row.name for row in rows if not row.verdict and not row.verdict.text.startswith(BY_ITSELF)}
+            rows += [Row(NUMBERS[step], part.name, judged(part, space, wrong)) for part in STAGES[step]]
         right = all(row.verdict for row in rows)
         for step in steps:
             for name, check in WHOLE.get(step, {}).items():
@@ -103,45 +106,34 @@ def read(path: Path) -> dict[str, Any]:
     return module.__dict__
 
 
-def judged(part: Part, space: dict[str, Any]) -> Verdict:
-    """The verdict on one of her functions: as it stands, or else by itself."""
+def judged(part: Part, space: dict[str, Any], wrong: set[str]) -> Verdict:
+    """The verdict on one of her functions: as it stands, or else by itself; `wrong` are earlier ones."""
     own = space.get(part.name)
     if own is None:
         return Verdict(False, "not there yet")
-    if getattr(own, "__module__", "").split(".")[0] == "bra":
+    if own is part.ours:
         return Verdict(False, "This is bra's own. Write yours.")
     if part.is_class and not (isinstance(own, type) and issubclass(own, nn.Module)):
         return Verdict(False, "It must be a class, and an nn.Module.")
     if not part.is_class and (isinstance(own, type) or not callable(own)):
-        return Verdict(False, f"It must be a function, but is a {'class' if isinstance(own, type) else kind(own)}.")
+        kind = "class" if isinstance(own, type) else type(own).__name__
+        return Verdict(False, f"It must be a function, but its type is {kind}.")
     verdict = part.check(own)
     if verdict:
         return verdict
-    others = {other.ours.__name__ for parts in STAGES.values() for other in parts} - {part.name}
-    with replaced(space, others):
-        by_itself = part.check(own)
-    if not by_itself:
+    others = {other.name for parts in STAGES.values() for other in parts} - {part.name}
+    if not (by_itself := tried(part, space, others)):
         return by_itself
-    blamed = []
-    for other in sorted(others):
-        with replaced(space, others - {other}):
-            if not part.check(own):
-                blamed.append(other)
-    return Verdict(False, f"Right by itself, but not with your {', '.join(blamed) or 'other functions together'}.")
+    blamed = [name for name in sorted(wrong) if not tried(part, space, wrong - {name})]
+    return Verdict(False, f"{BY_ITSELF}, but not with your {', '.join(blamed) or 'other functions'}.")
 
 
-def kind(value: object) -> str:
-    """What a value is, in one word."""
-    return type(value).__name__
-
-
-@contextmanager
-def replaced(space: dict[str, Any], names: set[str]) -> Iterator[None]:
-    """For a while `bra`'s functions stand in the place of hers."""
-    before = dict(space)
-    space.update({part.name: part.ours for parts in STAGES.values() for part in parts if part.name in names})
+def tried(part: Part, space: dict[str, Any], names: set[str]) -> Verdict:
+    """The verdict on one of her functions, with `bra`'s in the place of those of her others."""
+    before, own = dict(space), space[part.name]
+    space.update({other.name: other.ours for parts in STAGES.values() for other in parts if other.name in names})
     try:
-        yield
+        return part.check(own)
     finally:
         space.clear()
         space.update(before)

@@ -22,15 +22,16 @@ def gradients(own: Layer) -> Verdict:
 
     def trial() -> Verdict:
         for given in (example((15, 28, 24), 3, (3, 4), 5), example((5, 7, 8), 2, (2, 3), 2)):
-            ours = parts(BiLevelRoutingAttention, *given)
-            for name, found in parts(own, *given).items():
+            ours, hers = parts(BiLevelRoutingAttention, *given), parts(own, *given)
+            for name, found in hers.items():
                 if found is None or (not found.any() and ours[name].any()):
                     raise Wrong(f"No gradient reaches {name}: it is detached, or used under no_grad.")
                 if found.isnan().any():
                     raise Wrong(f"The gradient of {name} holds NaN: is there a softmax over nothing but -inf?")
+            for name, found in hers.items():
                 if not same(found, ours[name]):
-                    raise Wrong(f"The gradient of {name} is not bra's, though the outputs agree: something on its way is "
-                                "detached, or under no_grad. Only the routing may be.")  # fmt: skip
+                    raise Wrong(f"The gradient of {name} is not bra's, though the outputs agree: something on its way "
+                                "is detached, or under no_grad. Only the routing may be.")  # fmt: skip
         return Verdict(True, "They are bra's.")
 
     return attempt(trial)
@@ -43,7 +44,7 @@ def parts(kind: Layer, x: Tensor, weights: dict[str, Tensor], heads: int, grid: 
         out = module(x)
         if not out.requires_grad:
             raise Wrong("Its output has no gradient: it is detached, or was made under no_grad.")
-        (out * numbers(*out.shape, seed=5)).mean(dim=(1, 2)).sum().backward()
+        (out * numbers(*out.shape, seed=5)).sum().backward()
     qkv = module.qkv.weight.grad
     three = [None] * 3 if qkv is None else qkv.chunk(3)
     others = {name: p.grad for name, p in module.named_parameters() if name != "qkv.weight"}
