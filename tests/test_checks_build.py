@@ -154,8 +154,10 @@ WRONG = [  # name of the function or row, what is replaced, by what, what must b
     ("gradients", "nearby = self.lce(", "with torch.no_grad():\n            nearby = self.lce(", "No gradient reaches lce.conv.weight"),
     ("any size", "valid = partition_regions(valid_map", "valid = self.valid = getattr(self, 'valid', None) if hasattr(self, 'valid') else partition_regions(valid_map", "keeps something from the first"),
     ("any size", "size = padded", "assert h > 1, 'too small'\n        size = padded", "raised AssertionError in line "),
+    ("any size", "self.grid)[0, :, :, 0]  # r t", "self.grid).squeeze()", "raised IndexError in line "),
     ("k = R", "self.grid, self.k, self.scale = heads, grid, k,", "self.grid, self.k, self.scale = heads, grid, min(k, 7),", "entries are wrong"),
     ("in BiFormer nano", "h, w = x.shape[1:3]\n        padded", "h, w = x.shape[1:3]\n        x = x if self.training else 0 * x\n        padded", "Routed block 1 of 2"),
+    ("in BiFormer nano", "h, w = x.shape[1:3]\n        padded", "h, w = x.shape[1:3]\n        self.calls = getattr(self, 'calls', 0) + 1\n        x = x if self.training or self.calls < 2 else 0 * x\n        padded", "The logits differ"),
     ("in BiFormer tiny", "grid, k, dim**-0.5", "grid, min(k, 12), dim**-0.5", "Routed block 5 of 12 gives another map: dim 256, heads 8, grid (7, 7), k 16"),
 ]  # fmt: skip
 

@@ -100,7 +100,7 @@ def attempt(trial: Callable[[], Verdict]) -> Verdict:
             return trial()
     except Wrong as found:
         return Verdict(False, str(found))
-    except (Exception, SystemExit) as error:  # whatever goes wrong in the reader's function is told to the reader
+    except (Exception, SystemExit) as error:
         return Verdict(False, f"Your function raised {raised(error)}")
 
 
@@ -114,7 +114,12 @@ def compare(function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: 
     """The first fault of `function`, if it has one."""
     for n, arguments in enumerate(inputs):
         copies = copy.deepcopy(arguments)
-        found = function(*copies)
+        try:
+            found = function(*copies)
+        except (Exception, SystemExit) as error:  # whatever goes wrong in the reader's function is told to the reader
+            if isinstance(error, Wrong):
+                raise
+            raise Wrong(f"Your function raised {raised(error)} ({tried(arguments)}).") from error
         if found is None or found is ...:
             return Verdict(False, "Your function returns nothing yet.")
         if isinstance(found, tuple):

@@ -132,7 +132,7 @@ def layer(empty_file) -> Verdict:
         module.load_state_dict(weights)
         return module(x).detach()
 
-    inputs = [example((4, 6, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
+    inputs = [example((6, 10, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
     inputs += [example((5, 7, 8), 2, (2, 3), 2), example((5, 9, 8), 2, (4, 3), 7)]
     praise = "Your layer gives what bra's layer gives. You have written BRA."
     return judge(empty_file, inputs, output, MISTAKES, praise)

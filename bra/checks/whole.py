@@ -22,12 +22,10 @@ def gradients(own: Layer) -> Verdict:
 
     def trial() -> Verdict:
         for given in (example((15, 28, 24), 3, (3, 4), 5), example((5, 7, 8), 2, (2, 3), 2)):
-            ours, hers = parts(BiLevelRoutingAttention, *given), parts(own, *given)
+            ours, hers = gradients_of(BiLevelRoutingAttention, *given), gradients_of(own, *given)
             for name, found in hers.items():
                 if found is None or (not found.any() and ours[name].any()):
                     raise Wrong(f"No gradient reaches {name}: it is detached, or used under no_grad.")
-                if found.isnan().any():
-                    raise Wrong(f"The gradient of {name} holds NaN: is there a softmax over nothing but -inf?")
             for name, found in hers.items():
                 if not same(found, ours[name]):
                     raise Wrong(f"The gradient of {name} is not bra's, though the outputs agree: something on its way "
@@ -37,7 +35,7 @@ def gradients(own: Layer) -> Verdict:
     return attempt(trial)
 
 
-def parts(kind: Layer, x: Tensor, weights: dict[str, Tensor], heads: int, grid: tuple[int, int], k: int) -> dict:
+def gradients_of(kind: Layer, x: Tensor, weights: dict, heads: int, grid: tuple[int, int], k: int) -> dict:
     """The gradients of a layer by name, the three parts of qkv apart; None for what got none."""
     with torch.enable_grad():
         module, x = loaded(kind(x.shape[-1], heads, grid, k), weights), x.clone().requires_grad_()
