@@ -14,6 +14,7 @@ import torch
 from bra import checks
 from bra.biformer import NANO, TINY
 from bra.checks.build import STAGES, WHOLE, build
+from bra.checks.judge import judge
 from bra.checks.whole import numbers, random_biformer
 
 FILE = Path(my_bra.__file__)
@@ -300,3 +301,15 @@ def test_no_route_of_the_random_models_hangs_on_rounding(config, pixels):
             if k < best.shape[2]:
                 gap = (best[..., k - 1] - best[..., k]).min() / best.abs().max()
                 assert gap > 1e-4
+
+
+@pytest.mark.parametrize("part", [part for parts in STAGES.values() for part in parts], ids=lambda part: part.name)
+def test_every_mistake_that_is_known_is_told_as_itself(part, monkeypatch):
+    module, seen = sys.modules[part.check.__module__], []
+    monkeypatch.setattr(module, "judge", lambda *given: seen.append(given) or judge(*given))
+    assert part.check(part.ours)
+    for _, inputs, right, mistakes, _ in seen:
+        assert len({mistake.says for mistake in mistakes}) >= 4
+        for mistake in mistakes:
+            verdict = judge(mistake.answer, inputs, right, mistakes, "")
+            assert verdict.text == mistake.says or (verdict and "Of two equal affinities" in mistake.says)
