@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import my_bra
+import nbformat
 import pytest
 import torch
+from repository import NOTEBOOKS
 
 from bra import checks
 from bra.biformer import NANO, TINY
@@ -255,6 +257,20 @@ def test_without_a_file_the_reader_is_told_where_to_make_one_and_what_to_put_int
             begun = words[words.index("import torch") :]
             texts = told(build(step, written(tmp_path / "..", begun)))
             assert all(re.search("returns nothing yet|must hold", texts[part.name]) for part in parts), texts
+
+
+@pytest.mark.parametrize("step", STAGES)
+def test_each_notebook_asks_for_its_part_before_the_exercises_and_shows_what_is_said_without_a_file(
+    step, tmp_path, monkeypatch
+):
+    (path,) = [path for path in NOTEBOOKS if path.stem[3:] == step]
+    cells = nbformat.read(path, 4).cells
+    at = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Your own file"))
+    asked, call, following = cells[at : at + 3]
+    assert call.source == f'checks.build("{step}")' and following.source.startswith("## Exercises")
+    assert all(f"`{part.name}`" in asked.source for part in STAGES[step])
+    monkeypatch.chdir(tmp_path)
+    assert call.outputs[0].data["text/plain"] == repr(build(step)), "move notebooks/my_bra.py away, and make notebooks"
 
 
 def test_a_step_that_is_not_begun_shows_its_contract(tmp_path):
