@@ -476,7 +476,9 @@ def test_a_right_answer_passes(name):
 
 
 def test_every_check_is_tried():
-    assert set(RIGHT) == {name for name in checks.__all__ if name != "Verdict" and not name.endswith("_recall")}
+    assert set(RIGHT) == {
+        name for name in checks.__all__ if name not in ("Verdict", "build") and not name.endswith("_recall")
+    }
 
 
 @pytest.mark.parametrize(("name", "mistake", "answer", "says"), WRONG, ids=[f"{w[0]}: {w[1]}" for w in WRONG])

@@ -141,7 +141,9 @@ def test_boards_say_in_words_what_they_show(boards):
     index = torch.arange(16).repeat(3, 16, 1)[:, :, :2]
     index[1, boards.square[1], 1] = boards.target[1]
     picture = draw.routed_boards(boards.image, index, (4, 4), boards.square, boards.target, "abc")
-    hits = sum(int(t) in index[b, q].tolist() for b, (q, t) in enumerate(zip(boards.square, boards.target, strict=True)))
+    hits = sum(
+        int(t) in index[b, q].tolist() for b, (q, t) in enumerate(zip(boards.square, boards.target, strict=True))
+    )
     assert f"on {hits} of them the right region is read" in picture.alt
     assert (
         f"board 2: region {boards.square[1]} reads 0, {boards.target[1]} and should read {boards.target[1]}"

@@ -4,12 +4,14 @@ A check never raises for a wrong answer: it returns a `Verdict`, which is true o
 shows what it says, and a grader writes ``verdict = checks.topk(mine)`` and ``assert verdict, verdict``. (A grader needs
 a time limit of its own: a check waits for a function that does not end.) What an exercise asks for stands in its
 notebook; what may go wrong stands here, as mistakes and what to say about them. Recall questions are checked by the
-functions that end in `_recall`: they say which answer is wrong and why, never the right one.
+functions that end in `_recall`: they say which answer is wrong and why, never the right one. `build` tries the file
+that a reader writes from step to step.
 """
 
 from bra.checks.adjacency import adjacency, adjacency_recall
 from bra.checks.attention import attention, attention_recall
 from bra.checks.biformer import biformer, biformer_recall
+from bra.checks.build import build
 from bra.checks.explorer import explorer
 from bra.checks.gather import gather, gather_recall
 from bra.checks.judge import Verdict
@@ -27,6 +29,7 @@ __all__ = [
     "attention_recall",
     "biformer",
     "biformer_recall",
+    "build",
     "explorer",
     "gather",
     "gather_recall",

@@ -1,9 +1,12 @@
-"""Check of notebook 05: attention among the gathered tokens."""
+"""Checks of notebook 05: attention among the gathered tokens, and routed attention with heads and a mask."""
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
+from bra.attention import attend as attend_to_regions
 from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.parts import Part
 
 
 def attention(attend_by_hand: Answer) -> Verdict:
@@ -87,3 +90,110 @@ def attention_recall(of_a_query, routed, dense) -> Verdict:
         }),
     ]  # fmt: skip
     return recall(facts, "Dense attention has R / k = 24.5 times as many.")
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float | None = None, valid: Tensor | None = None,
+    *, default: str = "head", given: bool = True, m: int | None = None, axis: int = -1, union: bool = True,
+    split: str = "(m d)", merge: str = "(m d)", mixed: bool = False, moved: bool = True, swapped: bool = False,
+    order: str = "(k t)", image: bool = False, mask: str = "before",
+) -> Tensor:  # fmt: skip
+    """Routed attention. Each keyword can make one mistake; all at their defaults, it makes none."""
+    (b, r, t, c), m = q.shape, heads if m is None else m
+    if scale is None or not given:
+        scale = {"head": c // heads, "all": c, "none": 1}[default] ** -0.5
+    real = (torch.ones(r, t).bool() if valid is None else valid)[index].flatten(2)[:, :, None, None]
+    of = torch.zeros(b, 1, 1, dtype=torch.long) if image else torch.arange(b)[:, None, None]
+    near, far = (y[of, index].flatten(2, 3) for y in ((v, k) if swapped else (k, v)))
+    far = rearrange(far, f"b r (k t) c -> b r {order} c", t=t)
+    queries, near, far = (
+        y.reshape(b, r, m, y.shape[2], -1) if mixed else rearrange(y, f"b r n {split} -> b r m n d", m=m)
+        for y in (q, near, far)
+    )
+
+    scores = scale * queries @ near.mT
+    real = ~real if "inverted" in mask and valid is not None else real
+    some = real.any(dim=-1, keepdim=True)
+    if mask == "zero":
+        scores = scores.masked_fill(~real, 0.0)
+    elif mask not in ("after", "queries", "none"):
+        scores = scores.masked_fill(~real if "nan" in mask else ~(real | ~some), -torch.inf)
+    weights = scores.softmax(dim=axis)
+    if not union:
+        weights = scores.unflatten(-1, (-1, t)).softmax(dim=-1).flatten(-2) / index.shape[2]
+    out = (weights * real if mask == "after" else weights) @ far
+    if mask in ("before", "inverted"):
+        out = out * some
+    out = rearrange(out, f"b r m n d -> b r n {merge}") if moved else out.reshape(b, r, t, c)
+    return out * valid[:, :, None] if mask == "queries" and valid is not None else out
+
+
+def but(says: str, **mistake) -> Mistake:
+    """A mistake of routed attention: what to say, and which keywords of `forward` make it."""
+    return Mistake(says, lambda *given: forward(*given, **mistake))
+
+
+MISTAKES = [
+    but("The scale is missing: multiply the scores by it.", default="none", given=False),
+    but("The scale is missing: where scale is None, multiply the scores by (c / heads)^(-1/2).", default="none"),
+    but("You always scale by the head's channels. Use the scale that is given; the head's is for scale=None.",
+        given=False),
+    but("With scale=None you take all channels. Take those of one head: (c / heads)^(-1/2).", default="all"),
+    but("Your softmax runs over the queries. For each query, the weights of the keys must sum to 1.", axis=-2),
+    but("Each routed region has a softmax of its own. One must run over all tokens that are read.", union=False),
+    but("You use one head for all channels. Split the channels first.", m=1),
+    but("You use one head for all channels. Split the channels first.", m=1, default="all"),
+    but("Your heads take every m-th channel. A head holds neighbouring channels: (m d), not (d m).",
+        split="(d m)", merge="(d m)"),
+    but("You put the heads together in another order than you took them apart: (m d) both times.", merge="(d m)"),
+    but("You put the heads together in another order than you took them apart: (m d) both times.", split="(d m)"),
+    but("You reshape (tokens, c) to (heads, tokens, d) at once, which mixes tokens and channels. Split the channels, then move "
+        "the heads in front of the tokens.", mixed=True),
+    but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
+        moved=False),
+    but("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. Split the channels, "
+        "then move the heads.", mixed=True, moved=False),
+    but("Keys and values are swapped: scores come from the keys, and the values are summed.", swapped=True),
+    but("Your values are gathered in another order than your keys: (k t) for both.", order="(t k)"),
+    but("Every image gathers the tokens of the first image.", image=True),
+    Mistake("Each region attends to itself alone: the index is not used.",
+            lambda q, k, v, index, *rest: forward(q, k, v, torch.arange(q.shape[1])[:, None].expand(len(q), -1, 1),
+                                                  *rest)),
+    Mistake("Every region reads all regions: the index is not used.",
+            lambda q, k, v, index, *rest: forward(q, k, v, torch.arange(q.shape[1]).expand(*q.shape[:2], -1), *rest)),
+    but("The mask is not used: padded tokens get attention.", mask="none"),
+    but("Your mask is upside down: valid is True where a token is real.", mask="inverted"),
+    but("Your mask is upside down: valid is True where a token is real.", mask="inverted, nan"),
+    but("A query none of whose keys is real gives NaN, 0 / 0. It must get 0.", mask="nan"),
+    but("A query none of whose keys is real must get 0. You give it the mean of what is not real.", mask="mean"),
+    but("You put 0 for the scores of padded tokens, but e^0 = 1: they still get attention. Put -inf.", mask="zero"),
+    but("You mask after the softmax: then the weights of a query no longer sum to 1. Put -inf before it.",
+        mask="after"),
+    but("Your mask strikes out queries. It must strike out keys: gather it as you gather them, valid[index].",
+        mask="queries"),
+]  # fmt: skip
+
+
+def routed(own_attend: Answer) -> Verdict:
+    """own_attend(q, k, v, index, heads, scale=None, valid=None): what `attend` does. First without a mask."""
+    q, k, v = numbers(3, 2, 5, 3, 12)
+    index = numbers(2, 5, 5, seed=3).topk(2).indices
+    valid = numbers(5, 3, seed=4) > -0.5
+    without = valid.clone()
+    without[index[0, 0]] = False  # region 0 of image 0 reads nothing real
+    inputs = [(q, k, v, index, 1, 0.7), (q, k, v, index, 3), (q, k, v, index, 3, 0.7, valid)]
+    inputs += [(q, k, v, index, 2, None, without)]
+    praise = "Every head attends to real tokens of the regions that are read."
+    return judge(own_attend, inputs, attend_to_regions, MISTAKES, praise)
+
+
+PARTS = [
+    Part(attend_to_regions, '''
+def attend(q, k, v, index, heads, scale=None, valid=None):
+    """Three (b r t c), index (b r k) -> (b r t c): each token attends to all tokens of the k regions that it reads.
+
+    scale=None means (c / heads)^(-1/2). valid (r t): only real keys get weight; a query without any gets 0.
+    """
+    ...
+''', routed),
+]  # fmt: skip

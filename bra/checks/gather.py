@@ -1,4 +1,4 @@
-"""Check of notebook 04: the gradient of a gather."""
+"""Checks of notebook 04: a gather, and its gradient."""
 
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,8 @@ from einops import rearrange
 from torch import Tensor
 
 from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.parts import Part
+from bra.gather import gather_regions
 
 
 def gather(gather_backward: Answer) -> Verdict:
@@ -85,3 +87,42 @@ def gather_recall(shape, megabytes, expanded_megabytes) -> Verdict:
         }),
     ]  # fmt: skip
     return recall(facts, "The expanded gradient is R / k = 12 times as large as what is gathered.")
+
+
+def forward(own_gather: Answer) -> Verdict:
+    """own_gather(regions, index) -> (b r k*t c): what `gather_regions` does."""
+
+    def chosen(regions: Tensor, index: Tensor) -> Tensor:  # b r k t c
+        return gather_regions(regions, index).unflatten(2, (index.shape[2], -1))
+
+    mistakes = [
+        Mistake("Every image gathers the tokens of the first. Region i of image n is row n * r + i of the flat matrix.",
+                lambda regions, index: regions[0, index].flatten(2, 3)),
+        Mistake("Your gathered axis is (t k). It must be (k t): all tokens of the best region come first.",
+                lambda regions, index: rearrange(chosen(regions, index), "b r k t c -> b r (t k) c")),
+        Mistake("Routed regions and their tokens must share one axis: (b r k*t c), not (b r k t c).", chosen),
+        Mistake("Every region gets its own tokens, k times. Expand the regions along axis 1, not 2: (b 1 r t c).",
+                lambda regions, index: regions.repeat(1, 1, index.shape[2], 1)),
+        Mistake("You gather regions 0 to k - 1 for everybody: the index is not used.",
+                lambda regions, index: gather_regions(regions, torch.arange(index.shape[2]).expand_as(index))),
+        Mistake("You sort the routed regions by their number. Keep the order of the index.",
+                lambda regions, index: gather_regions(regions, index.sort(dim=-1).values)),
+        Mistake("Every image uses the routes of the first.",
+                lambda regions, index: gather_regions(regions, index[:1].expand_as(index))),
+        Mistake("You add the routed regions up. Put their tokens one behind the other.",
+                lambda regions, index: chosen(regions, index).sum(dim=2)),
+    ]  # fmt: skip
+    inputs = [
+        (numbers(2, 7, 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices),
+        (numbers(3, 5, 2, 6), numbers(3, 5, 5, seed=1).topk(5).indices),
+    ]
+    return judge(own_gather, inputs, gather_regions, mistakes, "Each region has the tokens that it reads.")
+
+
+PARTS = [
+    Part(gather_regions, '''
+def gather_regions(regions, index):
+    """(b r t c), (b r k) -> (b r k*t c): for each region all tokens of the k regions in its row of index, in order."""
+    ...
+''', forward),
+]  # fmt: skip

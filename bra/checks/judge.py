@@ -6,6 +6,7 @@ what typical mistakes would give; the first that fits is named. Of a recall ques
 
 import copy
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 Answer = Callable[..., Tensor]
+FILE = "my_bra.py"  # the file that the reader writes, step by step; see `build`
 
 
 class Verdict(NamedTuple):
@@ -33,6 +35,10 @@ class Mistake(NamedTuple):
 
     says: str
     answer: Answer
+
+
+class Wrong(Exception):
+    """What is wrong with an answer, raised where it is found: its words are the verdict."""
 
 
 class Fact(NamedTuple):
@@ -78,19 +84,42 @@ def judge(
     function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: Sequence[Mistake], praise: str
 ) -> Verdict:
     """Run `function` on every input; name the first fault."""
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+
+    def trial() -> Verdict:
+        with torch.no_grad():
             fault = compare(function, inputs, right, mistakes)
-            return Verdict(True, praise) if fault is None else fault
-    except (Exception, SystemExit) as error:  # whatever goes wrong in the reader's function is told to the reader
-        return Verdict(False, f"Your function raised {type(error).__name__}: {error}")
+        return Verdict(True, praise) if fault is None else fault
+
+    return attempt(trial)
+
+
+def attempt(trial: Callable[[], Verdict]) -> Verdict:
+    """What a trial of the reader's code finds, or what stops it. It leaves the random numbers alone."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return trial()
+    except Wrong as found:
+        return Verdict(False, str(found))
+    except (Exception, SystemExit) as error:
+        return Verdict(False, f"Your function raised {raised(error)}")
+
+
+def raised(error: BaseException) -> str:
+    """The kind of an error, its words, and in which line of the reader's file it arose, if in one."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
+    return f"{type(error).__name__}{f' in line {lines[-1]}' if lines else ''}: {error}"
 
 
 def compare(function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: Sequence[Mistake]) -> Verdict | None:
     """The first fault of `function`, if it has one."""
     for n, arguments in enumerate(inputs):
         copies = copy.deepcopy(arguments)
-        found = function(*copies)
+        try:
+            found = function(*copies)
+        except (Exception, SystemExit) as error:  # whatever goes wrong in the reader's function is told to the reader
+            if isinstance(error, Wrong):
+                raise
+            raise Wrong(f"Your function raised {raised(error)} ({tried(arguments)}).") from error
         if found is None or found is ...:
             return Verdict(False, "Your function returns nothing yet.")
         if isinstance(found, tuple):

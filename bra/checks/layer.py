@@ -3,10 +3,11 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from bra.adjacency import region_means
 from bra.checks.judge import Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.parts import Part, loaded
 from bra.layer import BiLevelRoutingAttention
 from bra.partition import pad_to_grid, partition_regions
 
@@ -131,7 +132,7 @@ def layer(empty_file) -> Verdict:
         module.load_state_dict(weights)
         return module(x).detach()
 
-    inputs = [example((4, 6, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
+    inputs = [example((6, 10, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
     inputs += [example((5, 7, 8), 2, (2, 3), 2), example((5, 9, 8), 2, (4, 3), 7)]
     praise = "Your layer gives what bra's layer gives. You have written BRA."
     return judge(empty_file, inputs, output, MISTAKES, praise)
@@ -155,3 +156,26 @@ def layer_recall(weights) -> Verdict:
         }),
     ]  # fmt: skip
     return recall(facts, "Heads, grid and k do not matter: routing has no weights.")
+
+
+def module(own: type[nn.Module]) -> Verdict:
+    """own(dim, heads, grid, k), called with (b h w c): what `BiLevelRoutingAttention` does, with the same weights."""
+    return layer(lambda x, weights, heads, grid, k: loaded(own(x.shape[-1], heads, grid, k), weights)(x))
+
+
+PARTS = [
+    Part(BiLevelRoutingAttention, '''
+class BiLevelRoutingAttention(nn.Module):
+    """(b h w c) -> (b h w c), any h and w: the whole layer. scale: dim^(-1/2).
+
+    Weights: self.qkv (dim -> 3 dim) and self.out (dim -> dim), nn.Linear both; self.lce, your module.
+    """
+
+    def __init__(self, dim, heads, grid, k):
+        super().__init__()
+        ...
+
+    def forward(self, x):
+        ...
+''', module),
+]  # fmt: skip

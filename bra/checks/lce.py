@@ -1,31 +1,32 @@
-"""Check of notebook 06: the depthwise convolution of the LCE."""
+"""Checks of notebook 06: the depthwise convolution of the LCE, as a function and as a module."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.parts import Part, loaded
+from bra.lce import LocalContextEnhancement
 
 
-def lce(depthwise: Answer) -> Verdict:
-    """depthwise(v, weight, bias): (b h w c), (c kernel kernel), (c) -> (b h w c), zeros beyond the border.
+def filtered(mode: str = "constant", shift: int = 0, fixed: int | None = None) -> Answer:
+    """The right answer; each argument can make one mistake."""
 
-    ``out[b, y, x, c] = bias[c] + sum of weight[c, down, right] * v[b, y + down - half, x + right - half, c]`` over down
-    and right, with half = kernel // 2.
-    """
+    def answer(v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        half = weight.shape[-1] // 2 if fixed is None else fixed
+        around = (half - shift, half + shift) * 2
+        padded = F.pad(v.permute(0, 3, 1, 2), around, mode=mode)
+        return F.conv2d(padded, weight[:, None], bias, groups=len(weight)).permute(0, 2, 3, 1)
 
-    def filtered(mode: str = "constant", shift: int = 0) -> Answer:
-        def answer(v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-            half = weight.shape[-1] // 2
-            around = (half - shift, half + shift) * 2
-            padded = F.pad(v.permute(0, 3, 1, 2), around, mode=mode)
-            return F.conv2d(padded, weight[:, None], bias, groups=len(weight)).permute(0, 2, 3, 1)
+    return answer
 
-        return answer
+
+def mistaken() -> list[Mistake]:
+    """What may go wrong with a depthwise convolution."""
 
     def changed(change: Answer) -> Answer:
         return lambda v, weight, bias: filtered()(v, change(weight), bias)
 
-    mistakes = [
+    return [
         Mistake("The bias is missing.", lambda v, weight, bias: filtered()(v, weight, 0 * bias)),
         Mistake("You add the bias once for each entry of the filter. Add it once.",
                 lambda v, weight, bias: filtered()(v, weight, bias * weight[0].numel())),
@@ -45,13 +46,59 @@ def lce(depthwise: Answer) -> Verdict:
         Mistake("Your filter is off by one token: its middle, kernel // 2, belongs to the token itself.",
                 filtered(shift=-1)),
     ]  # fmt: skip
+
+
+PRAISE = "Each channel is filtered by itself, zeros beyond the border."
+
+
+def lce(depthwise: Answer) -> Verdict:
+    """depthwise(v, weight, bias): (b h w c), (c kernel kernel), (c) -> (b h w c), zeros beyond the border.
+
+    ``out[b, y, x, c] = bias[c] + sum of weight[c, down, right] * v[b, y + down - half, x + right - half, c]`` over down
+    and right, with half = kernel // 2.
+    """
     inputs = [
         (numbers(1, 4, 4, 1), numbers(1, 3, 3, seed=1), numbers(1, seed=2)),
         (numbers(2, 7, 6, 3), numbers(3, 5, 5, seed=1), numbers(3, seed=2)),
     ]
-    return judge(
-        depthwise, inputs, filtered(), mistakes, "Each channel is filtered by itself, zeros beyond the border."
-    )
+    return judge(depthwise, inputs, filtered(), mistaken(), PRAISE)
+
+
+def module(own: type[nn.Module]) -> Verdict:
+    """own(dim, kernel=5), called with (b h w c): what `LocalContextEnhancement` does, with the same weights."""
+
+    def run(v: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        dim, kernel, _ = weight.shape
+        state = {"conv.weight": weight[:, None], "conv.bias": bias}
+        return loaded(own(dim) if kernel == 5 else own(dim, kernel), state)(v)
+
+    mistakes = [
+        *mistaken(),
+        Mistake("Your padding is 2, whatever the kernel. It must be kernel // 2.", filtered(fixed=2)),
+        Mistake("Your map shrinks: the convolution needs padding=kernel // 2.", filtered(fixed=0)),
+        Mistake("Your map leaves with the channels first. Permute it back: (b h w c).",
+                lambda *given: filtered()(*given).permute(0, 3, 1, 2)),
+    ]  # fmt: skip
+    inputs = [
+        (numbers(2, 7, 6, 3), numbers(3, 5, 5, seed=1), numbers(3, seed=2)),
+        (numbers(2, 6, 9, 4), numbers(4, 3, 3, seed=1), numbers(4, seed=2)),
+    ]
+    return judge(run, inputs, filtered(), mistakes, PRAISE)
+
+
+PARTS = [
+    Part(LocalContextEnhancement, '''
+class LocalContextEnhancement(nn.Module):
+    """A depthwise convolution (b h w c) -> (b h w c), zeros beyond the border: one nn.Conv2d, named self.conv."""
+
+    def __init__(self, dim, kernel=5):
+        super().__init__()
+        ...
+
+    def forward(self, v):
+        ...
+''', module),
+]  # fmt: skip
 
 
 def lce_recall(weights, field, ordinary_weights) -> Verdict:

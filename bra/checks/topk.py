@@ -4,18 +4,22 @@ import torch
 from torch import Tensor
 
 from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.parts import Part
+from bra.topk import top_k_regions
 
 
-def topk(stable_top_k: Answer) -> Verdict:
-    """stable_top_k(affinity, k): (b r r) -> (b r k), best first; of equal affinities the lower region first."""
+def best(affinity: Tensor, k: int) -> Tensor:
+    """The right answer, in which ties have an order."""
+    return affinity.argsort(dim=-1, descending=True, stable=True)[:, :, :k]
 
-    def best(affinity: Tensor, k: int) -> Tensor:
-        return affinity.argsort(dim=-1, descending=True, stable=True)[:, :, :k]
+
+def mistaken() -> list[Mistake]:
+    """What may go wrong with a choice."""
 
     def not_itself(affinity: Tensor, k: int) -> Tensor:
         return best(affinity.masked_fill(torch.eye(affinity.shape[-1]).bool(), -torch.inf), k)
 
-    mistakes = [
+    return [
         Mistake("You take the smallest affinities. Take the largest.",
                 lambda affinity, k: affinity.argsort(dim=-1, stable=True)[:, :, :k]),
         Mistake("You have the right regions, the worst of them first. The best comes first.",
@@ -36,13 +40,32 @@ def topk(stable_top_k: Answer) -> Verdict:
         Mistake("Of two equal affinities you take the higher region first. Take the lower.",
                 lambda affinity, k: affinity.shape[-1] - 1 - best(affinity.flip(-1), k)),
     ]  # fmt: skip
+
+
+def topk(stable_top_k: Answer) -> Verdict:
+    """stable_top_k(affinity, k): (b r r) -> (b r k), best first; of equal affinities the lower region first."""
     ties = torch.tensor([[1.0, 2, 2, 2, 0], [0, 0, 0, 0, 0], [3, 1, 3, 1, 3], [0, 1, 0, 1, 0], [5, 4, 4, 5, 5]])
     close = 1 + 1e-6 * numbers(1, 7, 7).argsort(dim=-1)
     low = numbers(1, 7, 7, seed=1) * 1e4
     low[:, :, 1::3] = -torch.inf  # regions of nothing but padding
     inputs = [(numbers(2, 5, 5), 3), (torch.stack([ties, ties.flip(1)]), 2), (torch.zeros(1, 40, 40), 40)]
     inputs += [(close, 3), (low, 7)]
-    return judge(stable_top_k, inputs, best, mistakes, "Best first, each row for itself, ties in order.")
+    return judge(stable_top_k, inputs, best, mistaken(), "Best first, each row for itself, ties in order.")
+
+
+def without_ties(own_choice: Answer) -> Verdict:
+    """own_choice(affinity, k): what `top_k_regions` does, which promises nothing of ties."""
+    inputs = [(numbers(2, 5, 5), 3), (numbers(3, 11, 11, seed=1), 11)]
+    return judge(own_choice, inputs, best, mistaken(), "Best first, each row for itself.")
+
+
+PARTS = [
+    Part(top_k_regions, '''
+def top_k_regions(affinity, k):
+    """(b r r) -> (b r k), int64: for each row the numbers of its k largest entries, best first. Ties as you like."""
+    ...
+''', without_ties),
+]  # fmt: skip
 
 
 def topk_recall(choice, others_matter) -> Verdict:
