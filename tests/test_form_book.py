@@ -12,10 +12,39 @@ def test_book_builds_and_needs_no_network(tmp_path):
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     pages = [page for folder in ("book", "notebooks") for page in (tmp_path / folder).rglob("*.html")]
-    assert {page.stem for page in pages} == {"index", "glossary", *(path.stem for path in NOTEBOOKS)}
+    assert {page.stem for page in pages} == {"index", "standing", "glossary", *(path.stem for path in NOTEBOOKS)}
     for page in pages:
         html = page.read_text()
         remote = re.findall(r"<(?:script|link|img|iframe)[^>]*?(?:src|href)=\"((?:https?:)?//[^\"]*)\"", html)
         assert not remote, f"{page.name} loads {remote}"
         for image in re.findall(r"<img[^>]*>", html):
             assert re.search(r"alt=\"(?![^\"]*\.png)[^\"]+\"", image), f"{page.name}: {image}"
+
+
+def faults_of_standing(text):
+    """What is wrong with the chapter on the literature: numbers that nobody reported, references without a year."""
+    body, _, references = text.partition("## References")
+    blocks = re.split(r"\n\n+", body)
+    faults = [
+        f"nobody reported: {table.splitlines()[0]}"
+        for table, below in zip(blocks, [*blocks[1:], ""], strict=True)
+        if table.startswith("|") and re.search(r"\d\.\d", table) and not below.startswith("Reported by ")
+    ]
+    for entry in re.findall(r"^- .*$", references, re.M):
+        if not re.search(r"\b20\d\d\b", re.sub(r"\[arXiv.*?\)", "", entry)):
+            faults.append(f"no year: {entry}")
+        faults += [
+            f"leads elsewhere: {name}"
+            for name, target in re.findall(r"\[arXiv:(.*?)\]\(https://arxiv.org/abs/(.*?)\)", entry)
+            if name != target
+        ]
+    return faults
+
+
+def test_numbers_of_others_are_marked_as_reported_and_references_have_years():
+    text = (ROOT / "book" / "standing.md").read_text()
+    assert not faults_of_standing(text)
+    assert text.count("Reported by ") >= 6
+    assert len(faults_of_standing(text.replace("Reported by the authors", "Measured", 1))) == 1
+    assert len(faults_of_standing(text.replace("CVPR 2023.", "CVPR."))) == 1
+    assert len(faults_of_standing(text.replace("abs/2303.08810", "abs/2303.08811"))) == 1
