@@ -24,9 +24,11 @@ from bra.patterns import (
     all_regions,
     attention_cost,
     axial_regions,
+    column_regions,
     dilated_regions,
     local_regions,
     random_regions,
+    row_regions,
 )
 from bra.topk import Routes, TableRouter, TopKRouter, top_k_regions
 
@@ -54,6 +56,7 @@ __all__ = [
     "biformer_nano",
     "biformer_small",
     "biformer_tiny",
+    "column_regions",
     "dilated_regions",
     "gather_regions",
     "local_regions",
@@ -64,6 +67,7 @@ __all__ = [
     "record_routes",
     "region_affinity",
     "region_means",
+    "row_regions",
     "top_k_regions",
 ]
 

@@ -228,6 +228,12 @@ class BiFormer(nn.Module):
             raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
         if 0 in images.shape[2:]:
             raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
+        stride = 2 ** len(self.config.stem)
+        if self.config.stem_kernel == 2 and (images.shape[2] % stride or images.shape[3] % stride):
+            shape = tuple(images.shape)
+            raise ValueError(
+                f"images must be multiples of {stride} high and wide for a stem_kernel of 2, but the shape is {shape}"
+            )
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
         """The `Routes` of every routed block, first block first, without gradient.

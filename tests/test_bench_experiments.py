@@ -1,32 +1,79 @@
 import json
 
-from bra.bench import experiments
+import pytest
+import torch
+
+from bra.bench import experiments, interventions
 from bra.data import RecallBoards
 from bra.data.recall import Recall
+from bra.files import results
 from bra.train import TrainConfig
+from bra.train.models import load_model
 from bra.train.routers import ROUTERS
 
+TINY = TrainConfig(steps=1, batch=8, device="cpu")
 
-def test_collects_the_summary_of_every_setting_and_seed(tmp_path, monkeypatch):
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A folder of its own, few boards, one step."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("bra.train.config.open_data", lambda *_: RecallBoards(Recall(), 32))
-    tiny = TrainConfig(steps=1, batch=8, device="cpu")
-    monkeypatch.setattr(
-        experiments, "EXPERIMENTS", {"x": {"a": tiny, "b": TrainConfig(steps=1, batch=8, router="local")}}
-    )
-    monkeypatch.setattr(experiments, "SEEDS", (0, 1))
-    path = experiments.run_experiment("x", tmp_path / "results")
-    content = json.loads(path.read_text())
+    return tmp_path
+
+
+def test_collects_the_summary_of_every_setting_and_seed(small, monkeypatch):
+    monkeypatch.setitem(experiments.TRAINED, "x", {"a": TINY, "b": TrainConfig(steps=1, batch=8, router="local")})
+    monkeypatch.setitem(experiments.SEEDS, "x", (0, 1))
+    content = json.loads(experiments.run_experiment("x", small / "results").read_text())
     assert [(run["label"], run["seed"]) for run in content["runs"]] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
     assert content["command"] == "python -m bra.bench.experiments x"
     for run in content["runs"]:
-        folder = tmp_path / "runs" / "experiments" / "x" / f"{run['label']}-{run['seed']}"
+        folder = small / "runs" / "experiments" / "x" / f"{run['label']}-{run['seed']}"
         summary = json.loads((folder / "summary.json").read_text())
         assert run["held_out"] == summary["held_out"]
         assert json.loads((folder / "config.json").read_text())["seed"] == run["seed"]
+        assert [page["step"] for page in run["history"]] == [0, 1] and [at for at, _ in run["held_out_curve"]] == [0, 1]
+        shares = [way["share"] for way in run["by_way"].values()]
+        right = sum(way["share"] * way["accuracy"] for way in run["by_way"].values())
+        assert sum(shares) == pytest.approx(1) and right == pytest.approx(run["held_out"]["accuracy"])
 
 
 def test_every_router_is_compared_at_the_same_settings():
-    settings = experiments.EXPERIMENTS["recall_routers"]
+    settings = experiments.TRAINED["recall_routers"]
     assert {config.router for config in settings.values()} == set(ROUTERS)
     assert len({(config.steps, config.batch, config.learning_rate, config.model) for config in settings.values()}) == 1
+    assert len(experiments.SEEDS["recall_routers"]) == 10
+
+
+def test_routes_are_cut_in_the_networks_of_the_first_experiment(small, monkeypatch):
+    monkeypatch.setattr(interventions, "BOARDS", Recall().sample(16, 0))
+    monkeypatch.setitem(experiments.ROUTED, "top-4", TINY)
+    monkeypatch.setitem(experiments.SEEDS, "recall_routers", (3,))
+    (run,) = json.loads(experiments.run_experiment("recall_cuts", small / "results").read_text())["runs"]
+    assert run["seed"] == 3 and len(run) == 14 and all(0 <= value <= 1 for name, value in run.items() if name != "seed")
+    assert (small / "runs" / "experiments" / "recall_routers" / "top-4-3" / "summary.json").exists()
+
+
+def test_what_may_be_read_is_what_the_name_says():
+    boards = interventions.BOARDS
+    found = interventions.itself_and(boards.square, boards.target)
+    for b in range(0, len(boards.label), 97):
+        for region in range(16):
+            expected = {region, int(boards.target[b])} if region == boards.square[b] else {region}
+            assert set(found[b, region].tolist()) == expected
+    everybody = interventions.itself_and(None, boards.square)
+    assert all(set(everybody[0, r].tolist()) == {r, int(boards.square[0])} for r in range(16))
+    assert torch.equal(interventions.itself_and(None, None), torch.arange(16)[None, :, None].expand(1024, -1, 4))
+    assert interventions.pair(boards.square, boards.target).sum(dim=(1, 2)).eq(1).all()
+
+
+def test_cuts_reach_a_trained_network():
+    found = interventions.cuts_and_keeps(load_model(results("recall-topk"))[0])
+    assert found["as it is"] > 0.99 < found["without square to another"]
+    assert found["without both"] < 0.5 and found["only nothing"] < 0.3
+
+
+def test_an_untrained_network_is_that_of_its_seed():
+    first, again = (interventions.untrained_hits(4) for _ in range(2))
+    assert first == again and first["at once"] != first["settled"]

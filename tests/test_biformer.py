@@ -14,6 +14,7 @@ from torch import nn
 
 import bra
 from bra.attention import attend_gathered
+from bra.biformer import BOARD
 from bra.block import DropPath
 from bra.look.calls import bra_layers
 from bra.measure import multiply_adds
@@ -64,6 +65,33 @@ def test_nano_cuts_images_of_32_pixels_into_regions_of_two_by_two_tokens():
     (index, affinity), *more = bra.biformer_nano().eval().routes(torch.zeros(1, 3, 32, 32))
     assert index.shape == (1, 16, 4) and affinity.shape == (1, 16, 16) and len(more) == 1
     assert bra.biformer_nano().pyramid(torch.zeros(2, 3, 32, 32))[0].shape == (2, 64, 8, 8)
+
+
+def cells_seen(model, region):
+    """The cells of a 4 x 4 board of which a pixel reaches the tokens of a region."""
+    pixels = torch.randn(1, 3, 32, 32, requires_grad=True)
+    tokens = bra.partition_regions(model.eval().pyramid(pixels)[0].permute(0, 2, 3, 1), (4, 4))[0, region]
+    (seen,) = torch.autograd.grad(tokens.square().sum(), pixels)
+    per_cell = bra.partition_regions(seen.abs().permute(0, 2, 3, 1), (4, 4))[0].sum(dim=(1, 2))
+    return set(per_cell.nonzero().flatten().tolist())
+
+
+def test_on_the_board_network_nothing_but_routing_carries_news_over_a_border():
+    alone = torch.arange(16)[:, None]
+    for region in (0, 5, 15):
+        board = bra.BiFormer(replace(BOARD, router=lambda grid, k: bra.TableRouter(alone)))
+        assert cells_seen(board, region) == {region}
+        nano = bra.biformer_nano(router=lambda grid, k: bra.TableRouter(alone))
+        assert cells_seen(nano, region) > {region}, "nano's filters do look over the border: the test can tell"
+
+
+@pytest.mark.parametrize("size", [(30, 32), (32, 33), (1, 1)])
+def test_a_stem_that_does_not_overlap_refuses_what_it_would_cut_off(size):
+    message = rf"multiples of 4 high and wide for a stem_kernel of 2, but the shape is \(1, 3, {size[0]}, {size[1]}\)"
+    with pytest.raises(ValueError, match=message):
+        bra.BiFormer(BOARD)(torch.zeros(1, 3, *size))
+    with pytest.raises(ValueError, match="stem_kernel must be 2 or 3, but is 4"):
+        replace(BOARD, stem_kernel=4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (37, 50), (1, 1)])

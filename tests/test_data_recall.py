@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import bra
-from bra.data.recall import CELL, COLOURS, EMPTY, SHAPES, SQUARE, Boards, Recall, hit_rates, sprites
+from bra.data.recall import CELL, COLOURS, EMPTY, SHAPES, SQUARE, WAYS, Boards, Recall, hit_rates, news_ways, sprites
 
 
 def read_board(task, image):
@@ -16,19 +16,19 @@ def read_board(task, image):
 def test_the_picture_says_what_the_answer_says(task):
     boards = task.sample(64, seed=3)
     assert boards.image.shape == (64, 3, task.cells * CELL, task.cells * CELL)
-    for image, label, query, target in zip(*boards, strict=True):
+    for image, label, square, target in zip(*boards, strict=True):
         board = read_board(task, image)
         shape, colour = divmod(board[target], len(COLOURS))
         assert shape == label, "the target must show the shape asked for"
-        assert board[query] == SQUARE * len(COLOURS) + colour, "the query must be a square in the target's colour"
-        glyphs = [cell for i, cell in enumerate(board) if cell != EMPTY and i != query]
+        assert board[square] == SQUARE * len(COLOURS) + colour, "the question must be a square in the target's colour"
+        glyphs = [cell for i, cell in enumerate(board) if cell != EMPTY and i != square]
         assert len(glyphs) == task.glyphs
         assert len({g // len(COLOURS) for g in glyphs}) == len({g % len(COLOURS) for g in glyphs}) == task.glyphs
 
 
 def test_nothing_but_the_colours_gives_the_answer_away():
     boards = Recall().sample(20_000, seed=0)
-    for name, sides in (("label", len(SHAPES)), ("query", 16), ("target", 16)):
+    for name, sides in (("label", len(SHAPES)), ("square", 16), ("target", 16)):
         share = getattr(boards, name).bincount(minlength=sides) / 20_000
         assert (share - 1 / sides).abs().max() < 0.01, f"{name} must be uniform"
     together = (boards.square * 16 + boards.target).bincount(minlength=256).view(16, 16)
@@ -56,19 +56,46 @@ def test_hit_rates_by_hand():
     routes = bra.Routes(index, torch.zeros(2, 4, 4))
     image, label = torch.zeros(2, 3, 16, 16), torch.zeros(2)
 
-    def rates(query, target):
-        return hit_rates([routes], Boards(image, label, torch.tensor(query), torch.tensor(target)))
+    def rates(square, target):
+        return hit_rates([routes], Boards(image, label, torch.tensor(square), torch.tensor(target)))
 
     assert rates([0, 1], [2, 2]) == {"hit_rate": [1.0], "reverse_hit_rate": [0.5]}
     assert rates([0, 0], [1, 1]) == {"hit_rate": [1.0], "reverse_hit_rate": [0.0]}
     assert rates([1, 1], [0, 3]) == {"hit_rate": [0.5], "reverse_hit_rate": [1.0]}
 
 
+def test_by_which_way_question_and_answer_meet():
+    first = torch.tensor([[0, 1], [1, 1], [2, 2], [3, 3], [4, 4]])  # region 0 reads 1
+    second = torch.tensor([[0, 0], [1, 1], [2, 0], [3, 1], [4, 4]])  # then 2 reads 0, and 3 reads 1
+    tables = [bra.Routes(table[None].expand(4, -1, -1), torch.zeros(4, 5, 5)) for table in (first, second)]
+    pairs = {"direct": (1, 0), "second hand": (1, 2), "none": (0, 3), "only if 0 had read 2 before": (0, 2)}
+    square, target = (torch.tensor(side) for side in zip(*pairs.values(), strict=True))
+    found = news_ways(tables, Boards(torch.zeros(4, 3, 8, 8), square, square, target))
+    assert [WAYS[i] for i in found] == ["direct", "second hand", "none", "direct"]
+    back = news_ways(tables[::-1], Boards(torch.zeros(4, 3, 8, 8), square, target, square))
+    assert [WAYS[i] for i in back] == ["direct", "none", "none", "direct"], "in the other order 1 is read too late"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ways_agree_with_a_walk_over_sets(seed):
+    tables = [bra.random_regions((3, 4), 2, 10 * seed + i) for i in range(2)]
+    pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
+    square, target = (torch.tensor(side) for side in zip(*pairs, strict=True))
+    routes = [bra.Routes(t.expand(len(pairs), -1, -1), torch.zeros(len(pairs), 12, 12)) for t in tables]
+    heard = [{i} for i in range(12)]
+    for table in tables:
+        heard = [heard[i].union(*(heard[j] for j in row)) for i, row in enumerate(table.tolist())]
+    read = {(i, j) for table in tables for i, row in enumerate(table.tolist()) for j in row}
+    expected = [1 if {(i, j), (j, i)} & read else 2 if any({i, j} <= known for known in heard) else 0 for i, j in pairs]
+    assert news_ways(routes, Boards(torch.zeros(len(pairs), 3, 8, 8), square, square, target)).tolist() == expected
+    assert set(expected) == {0, 1, 2}, "all three ways must be tried"
+
+
 def test_says_what_is_wrong():
     for glyphs in (0, 9):
         with pytest.raises(ValueError, match=f"glyphs must be between 1 and 8, but is {glyphs}"):
             Recall(glyphs=glyphs)
-    with pytest.raises(ValueError, match=r"cells must be at least 3 for 4 glyphs and the query, but is 2"):
+    with pytest.raises(ValueError, match=r"cells must be at least 3 for 4 glyphs and the square, but is 2"):
         Recall(cells=2)
     with pytest.raises(ValueError, match=r"noise must be at least 0 and finite, but is -0\.1"):
         Recall(noise=-0.1)

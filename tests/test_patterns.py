@@ -3,7 +3,14 @@ import torch
 
 import bra
 
-TABLES = [bra.local_regions, bra.axial_regions, bra.dilated_regions, bra.random_regions]
+TABLES = [
+    bra.local_regions,
+    bra.axial_regions,
+    bra.row_regions,
+    bra.column_regions,
+    bra.dilated_regions,
+    bra.random_regions,
+]
 
 
 def as_set(table, grid, region):
@@ -38,6 +45,13 @@ def test_axial_fills_up_with_the_nearest_others():
     assert as_set(bra.axial_regions((2, 3), 5), (2, 3), (0, 0)) == {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)}
 
 
+def test_rows_and_columns_are_those_of_the_region_and_fill_up_with_the_nearest_others():
+    assert as_set(bra.row_regions((5, 7), 7), (5, 7), (2, 3)) == {(2, x) for x in range(7)}
+    assert as_set(bra.column_regions((5, 7), 5), (5, 7), (2, 3)) == {(y, 3) for y in range(5)}
+    assert as_set(bra.row_regions((3, 2), 3), (3, 2), (0, 0)) == {(0, 0), (0, 1), (1, 0)}
+    assert as_set(bra.column_regions((2, 3), 3), (2, 3), (0, 0)) == {(0, 0), (1, 0), (0, 1)}
+
+
 def test_dilated_leaves_gaps():
     assert as_set(bra.dilated_regions((5, 7), 9), (5, 7), (2, 3)) == {(y, x) for y in (0, 2, 4) for x in (1, 3, 5)}
     assert as_set(bra.dilated_regions((5, 7), 3, step=3), (5, 7), (2, 3)) == {(2, 3), (2, 0), (2, 6)}
@@ -47,7 +61,7 @@ def test_the_farthest_preferred_region_comes_before_the_nearest_other():
     assert as_set(bra.dilated_regions((3, 3), 4), (3, 3), (0, 0)) == {(0, 0), (0, 2), (2, 0), (2, 2)}
 
 
-@pytest.mark.parametrize("make", [bra.local_regions, bra.axial_regions, bra.dilated_regions])
+@pytest.mark.parametrize("make", [make for make in TABLES if make is not bra.random_regions])
 def test_nearest_come_first_and_the_region_itself_before_all(make):
     assert make((4, 6), 5)[:, 0].tolist() == list(range(24))
 

@@ -365,7 +365,7 @@ def test_other_errors_are_no_matter_of_memory():
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
         ({"data": "folder:/nowhere"}, "data folder .*nowhere.train does not exist"),
         ({"data": "mnist"}, "data must be recall, fashion-mnist:FOLDER, folder:FOLDER or hf:NAME"),
-        ({"model": "tiny"}, "model must be nano for recall"),
+        ({"model": "tiny"}, "model must be board or nano for recall"),
         ({"device": "toaster"}, "device must be auto or one of this machine, but is 'toaster'"),
     ],
 )

@@ -39,7 +39,25 @@ def test_every_router_runs_through_the_same_network(router):
         if router == "all":
             assert torch.equal(block.index[0], torch.arange(16).expand(16, 16))
     differ = not torch.equal(routes[0].index, routes[1].index)
-    assert differ == (router in ("topk", "random")), "random draws a table for each layer, the others share one"
+    assert differ == (router in ("topk", "random", "crossed")), (
+        "these have a table for each layer, the others share one"
+    )
+
+
+def test_crossed_reads_rows_then_columns_then_rows():
+    make = ROUTERS["crossed"](0)
+    x = torch.zeros(1, 6, 3)
+    found = [make((2, 3), 2)(x, x).index[0].tolist() for _ in range(3)]
+    assert found[0] == found[2] == [[0, 1], [1, 0], [2, 1], [3, 4], [4, 3], [5, 4]]
+    assert found[1] == [[0, 3], [1, 4], [2, 5], [3, 0], [4, 1], [5, 2]]
+
+
+def test_random_once_is_the_first_table_of_random():
+    x = torch.zeros(1, 6, 3)
+    once, random = (ROUTERS[name](5) for name in ("random-once", "random"))
+    first, second = ([make((2, 3), 2)(x, x).index for _ in range(2)] for make in (once, random))
+    assert torch.equal(first[0], first[1]) and torch.equal(first[0], second[0])
+    assert not torch.equal(second[0], second[1])
 
 
 def test_random_tables_are_those_of_the_seed():
@@ -85,7 +103,8 @@ def test_k_leaves_the_last_stage_which_reads_everything():
 
 @pytest.mark.parametrize("without", [("lce",), ("position",), ("lce", "position"), ("position", "lce")])
 def test_parts_that_are_left_out_are_gone_and_nothing_else(without):
-    config, whole = TrainConfig(drop_path=0.2, seed=3), build_model(TrainConfig(drop_path=0.2, seed=3), BOARDS)
+    config = TrainConfig(model="nano", drop_path=0.2, seed=3)
+    whole = build_model(config, BOARDS)
     model = build_model(replace(config, without=without), BOARDS)
     gone = {name for name in values(whole) if any(f".{part}." in name for part in without)}
     assert len(gone) == len(without) * 2 * 2, "weight and bias in each of two blocks"
@@ -105,7 +124,10 @@ def test_parts_that_are_left_out_are_gone_and_nothing_else(without):
     [
         ({"k": 17}, "k must be between 1 and the number of regions, 16, but is 17"),
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
-        ({"model": "tiny"}, "model must be nano for recall, whose boards are too small for the others, but is tiny"),
+        (
+            {"model": "tiny"},
+            "model must be board or nano for recall, whose boards are too small for the others, but is tiny",
+        ),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, but is 1.0"),
     ],
 )
@@ -117,7 +139,9 @@ def test_what_does_not_fit_is_refused(change, message):
 @pytest.fixture
 def kept(tmp_path):
     """A run folder with the weights at the end and others that were better."""
-    config = TrainConfig(router="local", k=3, without=("lce",), recall=Recall(cells=3, glyphs=2), workers=5)
+    config = TrainConfig(
+        model="nano", router="local", k=3, without=("lce",), recall=Recall(cells=3, glyphs=2), workers=5
+    )
     run = RunWriter(tmp_path / "run", config.settings(), resume=False)
     last, best = (build_model(replace(config, seed=seed), RecallBoards(config.recall)) for seed in (1, 2))
     run.weights.write_bytes(tensors_to_bytes(last.state_dict()))

@@ -136,11 +136,25 @@ def test_settings_come_back_from_json(name):
 
 
 def test_parts_left_out_and_nested_settings_come_back_from_json():
-    config = TrainConfig(without=("position", "lce"), recall=Recall(cells=5, glyphs=3, noise=0.25))
+    config = TrainConfig(model="nano", without=("position", "lce"), recall=Recall(cells=5, glyphs=3, noise=0.25))
     found = TrainConfig.from_settings(json.loads(json.dumps(config.settings())))
     assert found == config and found.without == ("position", "lce") and hash(found.recall) == hash(config.recall)
     config = replace(PHOTOGRAPHS, augment=Augment(flip=0.5, mixup=0.2))
     assert TrainConfig.from_settings(json.loads(json.dumps(config.settings()))).augment == Augment(flip=0.5, mixup=0.2)
+
+
+@pytest.mark.parametrize("config", [{"without": ("lce",)}, {"model": "board", "without": ("position", "lce")}])
+def test_the_board_network_has_nothing_to_leave_out(config):
+    with pytest.raises(ValueError, match=r"without must be left out for model board.*: with model nano there is"):
+        TrainConfig(**config)
+
+
+@pytest.mark.parametrize(("data", "name"), [("recall", "board"), ("folder:/x", "nano")])
+def test_the_data_choose_the_model(data, name):
+    images = RecallBoards(Recall()) if data == "recall" else IMAGENET100
+    config = TrainConfig(data=data)
+    assert config.model is None and config.model_name == config.resolved(images).model == name
+    assert TrainConfig(data=data, model="nano").model_name == "nano"
 
 
 def test_the_place_given_overrides_the_settings():

@@ -83,7 +83,7 @@ CASES = [
     ),
     ("interrupted", "data", lambda text: "{}", r"data\.json must list the classes"),
     ("interrupted", "data", lambda text: '{"classes": [1, 2]}', r"data\.json must list the classes as strings"),
-    ("interrupted", "settings", lambda text: text.replace('"nano"', '"nono"'), r"with other settings \(model 'nono'"),
+    ("interrupted", "settings", lambda text: text.replace('"board"', '"nono"'), r"with other settings \(model 'nono'"),
     ("interrupted", "settings", lambda text: "[]", r"config\.json must hold a JSON object"),
     ("interrupted", "best", lambda tensors: tensors, None),
     ("interrupted", "checkpoint", without("optimizer."), r"holds 3 steps, but no part of the optimiser"),
@@ -119,7 +119,11 @@ def test_a_damaged_run_is_told_in_one_line_and_left_as_it_is(
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("settings", lambda text: text.replace('"nano"', '"nono"'), "model must be one of nano, tiny, .* is 'nono'"),
+        (
+            "settings",
+            lambda text: text.replace('"board"', '"nono"'),
+            "model must be one of board, nano, tiny, .* is 'nono'",
+        ),
         ("settings", lambda text: text.replace('"topk"', '"bottomk"'), "router must be one of topk, .* is 'bottomk'"),
         ("data", lambda text: text.replace("cross", "crux"), "crux, not cross"),
         ("summary", lambda text: "{}", "must hold the accuracy"),

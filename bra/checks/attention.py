@@ -147,12 +147,12 @@ MISTAKES = [
         split="(d m)", merge="(d m)"),
     but("You put the heads together in another order than you took them apart: (m d) both times.", merge="(d m)"),
     but("You put the heads together in another order than you took them apart: (m d) both times.", split="(d m)"),
-    but("You reshape (tokens, c) to (heads, tokens, d) at once, which mixes tokens and channels. Split the channels, then move "
-        "the heads in front of the tokens.", mixed=True),
+    but("You reshape (tokens, c) to (heads, tokens, d) at once, which mixes tokens and channels. Split the channels, "
+        "then move the heads in front of the tokens.", mixed=True),
     but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
         moved=False),
-    but("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. Split the channels, "
-        "then move the heads.", mixed=True, moved=False),
+    but("You reshape (tokens, c) to (heads, tokens, d) at once, and back: that mixes tokens and channels. "
+        "Split the channels, then move the heads.", mixed=True, moved=False),
     but("Keys and values are swapped: scores come from the keys, and the values are summed.", swapped=True),
     but("Your values are gathered in another order than your keys: (k t) for both.", order="(t k)"),
     but("Every image gathers the tokens of the first image.", image=True),

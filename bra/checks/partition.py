@@ -79,7 +79,8 @@ def merge(put_together: Answer) -> Verdict:
                 as_if("b (j i) (u v) c -> b (i u) (j v) c")),
         Mistake("Inside a region you take the tokens column by column. Token 1 lies to the right of token 0.",
                 as_if("b (i j) (v u) c -> b (i u) (j v) c")),
-        Mistake("You join (high, rows) to the height, and so scatter the tokens. First (rows, high), then (columns, wide).",
+        Mistake("You join (high, rows) to the height, and so scatter the tokens. First (rows, high), then (columns, "
+                "wide).",
                 as_if("b (i j) (u v) c -> b (u i) (v j) c")),
         Mistake("Rows and columns of the grid are swapped: grid[0] counts the regions from top to bottom.",
                 lambda regions, grid, size: merge_regions(regions, grid[::-1], size)),

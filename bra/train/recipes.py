@@ -12,7 +12,7 @@ def recall() -> TrainConfig:
     Command: `python -m bra.train recall`. Hardware: two CPU cores, a minute. Expected: 100% of the held-out boards, hit
     rate 1.00. Run, with three seeds: book/results/recall_routers.json, top-4.
     """
-    return TrainConfig()
+    return TrainConfig(model="board")
 
 
 def fashion_mnist() -> TrainConfig:
@@ -22,7 +22,7 @@ def fashion_mnist() -> TrainConfig:
     --data fashion-mnist:FOLDER. Hardware: two CPU cores, four minutes. Expected: 89%. Run with 2 epochs, three seeds
     and six routers: book/results/fashion_mnist.json.
     """
-    return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", epochs=4.0)
+    return TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", model="nano", epochs=4.0)
 
 
 def paper() -> TrainConfig:
