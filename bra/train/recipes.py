@@ -60,7 +60,7 @@ def imagenet100() -> TrainConfig:
     100 epochs of 126,689 images in batches of 1024 are 12,300 steps. The average's decay 0.999 looks back 1,000 steps,
     8 epochs; ImageNet-1k's 0.99996 is meant for 25,000, twice the run.
     Command: `python -m bra.train imagenet100 --data folder:data/imagenet100`. Hardware: one GPU of 80 GB; with less
-    memory, --accumulate 4. Hours and accuracy: not run; notebook 11 has estimates, and what others reach.
+    memory, --accumulate 4. Hours and accuracy: not run; notebook 13 has estimates, and what others reach.
     """
     return replace(paper(), data="folder:data/imagenet100", epochs=100.0, clip=1.0, average=0.999)
 

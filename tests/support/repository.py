@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # fmt: off
 STEMS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer", "biformer",
-         "kernels", "dense", "train", "explorer"]  # of the notebooks, by number; 09 and 10 are still to be written
+         "kernels", "dense", "train", "explorer", "imagenet100"]  # of the notebooks, by number; 09 and 10 are to come
 # fmt: on
-STEPS = STEMS[: STEMS.index("train")]  # one file each; `train` and `explorer` are rooms
+STEPS = STEMS[: STEMS.index("train")]  # one file each; `train` and `explorer` are rooms, `imagenet100` a file in one
 LEAVES = ["arguments", "files", "measure"]
 ROOMS = ["data", "official", "look", "draw", "explorer", "train", "bench"]  # each may import those before it
 MODULES = sorted(path.stem for path in (ROOT / "bra").iterdir() if path.stem[0] != "_")  # a file, or a room
