@@ -45,16 +45,20 @@ def initialise_small(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def initialise_alike(model: nn.Module) -> None:
-    """A start for small models: linear weights of deviation width^(-1/2), biases 0, and W_k = W_q in routed layers.
+def initialise_by_width(model: nn.Module) -> None:
+    """A start for small models: linear weights of deviation width^(-1/2), biases 0.
 
-    In narrow layers weights of 0.02 leave every affinity near 0. With W_k = W_q the affinity Q^r (K^r)^T starts as a
-    symmetric measure of likeness.
+    In narrow layers weights of 0.02 leave every affinity near 0.
     """
     initialise_small(model)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+
+
+def initialise_alike(model: nn.Module) -> None:
+    """The same with W_k = W_q in routed layers: the affinity Q^r (K^r)^T starts as a symmetric measure of likeness."""
+    initialise_by_width(model)
     for module in model.modules():
         if isinstance(module, BiLevelRoutingAttention):
             with torch.no_grad():

@@ -25,6 +25,7 @@ from bra.train.routers import ROUTERS
 RUNS = Path("runs") / "experiments"
 BY_CONTENT = {f"top-{k}": TrainConfig(router="topk", k=k) for k in (4, 2, 1)}
 ROUTED = BY_CONTENT | {name: TrainConfig(router=name) for name in ROUTERS if name != "topk"}
+ROUTED["top-4, independent"] = replace(ROUTED["top-4"], start="independent")  # W_k is not W_q before training
 SAME_COST = ("top-4", *(name for name in ROUTERS if name not in ("topk", "all")))  # each region reads 4
 LEAKS = {  # what carries news over a region's border beside routing
     "stem, LCE, position code": TrainConfig(model="nano"),

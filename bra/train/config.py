@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from bra.biformer import MODELS
+from bra.biformer import MODELS, initialise_alike, initialise_by_width
 from bra.data import DataSet, ImageSettings, open_data
 from bra.data.recall import Recall
 from bra.train.augment import Augment
 from bra.train.parallel import PRECISIONS
 from bra.train.routers import ROUTERS
 
+STARTS = {"alike": initialise_alike, "independent": initialise_by_width}
 PLACE = (
     "device",
     "workers",
@@ -35,6 +36,8 @@ class TrainConfig:
     """Regions that each region reads; None: as the model has it."""
     without: tuple[Literal["lce", "position"], ...] = ()
     """Parts to leave out, to see what they are good for: the LCE, the position code."""
+    start: Literal[(*STARTS,)] | None = None
+    """W_k before training: equal to W_q, so that like finds like, or drawn independently; None: as the model has it."""
     steps: int | None = None
     """Length of training in steps; None: epochs, or as suits the data."""
     epochs: float | None = None
@@ -89,7 +92,7 @@ class TrainConfig:
     """Go on with the run in the folder, if there is one."""
 
     def __post_init__(self):
-        choices = {"model": (None, *MODELS), "router": ROUTERS, "precision": PRECISIONS}
+        choices = {"model": (None, *MODELS), "start": (None, *STARTS), "router": ROUTERS, "precision": PRECISIONS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(

@@ -9,7 +9,7 @@ import torch
 from bra.biformer import FULL, MODELS, BiFormer
 from bra.data import DataSet, RecallBoards, derive_seed
 from bra.files import load_weights, read_tensors
-from bra.train.config import TrainConfig
+from bra.train.config import STARTS, TrainConfig
 from bra.train.routers import ROUTERS
 from bra.train.runs import RunFolder
 
@@ -37,6 +37,7 @@ def build_model(config: TrainConfig, data: DataSet) -> BiFormer:
             lce_kernel=0 if "lce" in config.without else model.lce_kernel,
             position_kernel=0 if "position" in config.without else model.position_kernel,
             router=ROUTERS[config.router](config.seed),
+            initialise=STARTS[config.start] if config.start else model.initialise,
         )
     )
 
