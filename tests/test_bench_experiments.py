@@ -43,7 +43,7 @@ def test_every_router_is_compared_at_the_same_settings():
     settings = experiments.TRAINED["recall_routers"]
     assert {config.router for config in settings.values()} == set(ROUTERS)
     assert len({(config.steps, config.batch, config.learning_rate, config.model) for config in settings.values()}) == 1
-    assert len(experiments.SEEDS["recall_routers"]) == 10
+    assert all(len(seeds) >= 3 for seeds in experiments.SEEDS.values()), "one seed is an anecdote"
 
 
 def test_routes_are_cut_in_the_networks_of_the_first_experiment(small, monkeypatch):

@@ -173,7 +173,7 @@ def test_the_legend_names_each_frame(boards):
     (legend,) = draw.routed_boards(boards.image, index, (4, 4), boards.square, boards.target, "abc").figure.legends
     colours = [to_hex(handle.get_edgecolor()) for handle in legend.legend_handles]
     names = dict(zip([text.get_text() for text in legend.get_texts()], colours, strict=True))
-    styles = {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD}
+    styles = {"the region that asks": ASKS, "reads, by rank": READS, "should read": SHOULD}
     assert names == {name: to_hex(style["edgecolor"]) for name, style in styles.items()}
 
 

@@ -103,11 +103,11 @@ def test_routing_frames_what_the_query_reads_where_the_layer_has_it(image):
     assert is_bright(first, image) == [3, 4, 5]
     assert first.get_xticks().tolist() == [64.5] and first.get_yticks().tolist() == [32.5, 65.5]
     assert (first.get_xlim(), first.get_ylim()) == ((-0.5, 116.5), (76.5, -0.5))
-    assert names(picture.figure) == ["the query's region", "reads, by rank", "should read"]
+    assert names(picture.figure) == ["the region that asks", "reads, by rank", "should read"]
     assert picture.alt.startswith("mine, 3 x 2 regions: region 4 reads 3, 5, 4 and should read 1, which it does not. ")
     assert "region 4 reads 3, 5, 4 and should read 5, which it does. " in draw.routing(image, a_view(), 4, target=5).alt
     assert "should" not in draw.routing(image, a_view(), 4).alt
-    assert names(draw.routing(image, a_view(), 4).figure) == ["the query's region", "reads, by rank"]
+    assert names(draw.routing(image, a_view(), 4).figure) == ["the region that asks", "reads, by rank"]
 
 
 def test_routing_shows_the_affinities_of_the_query_best_first(image):

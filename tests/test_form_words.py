@@ -23,11 +23,6 @@ FORBIDDEN_IN_FORMULAS = {
     r"A(?!\^r)": "A is the affinity A^r alone: who reads whom, 0 or 1, is E",
     r"M_": "M is the number of heads alone",
 }
-EXCEPTIONS = {  # notebook: what it may still say
-    "00_patterns": ("query's region", "A"),
-    "11_train": ("query's region",),
-    "12_explorer": ("n blocks", "A", "M_"),
-}
 
 
 def symbols(formula):
@@ -47,14 +42,14 @@ def unknown_symbols(text, known):
     return [(letter, formula) for formula in formulas for letter in sorted(symbols(formula) - known)]
 
 
-def unwanted_uses(text, allowed=()):
+def unwanted_uses(text):
     """(what is written, what to write instead) for every forbidden use."""
     formulas = " ".join(re.sub(COMMANDS, " ", re.sub(NAMES, " ", f)) for f in re.findall(FORMULA, text, re.S))
     searched = [(text, FORBIDDEN), (formulas, FORBIDDEN_IN_FORMULAS)]
     found = (
         (match, then) for where, rules in searched for rule, then in rules.items() for match in re.findall(rule, where)
     )
-    return [(match, instead) for match, instead in found if match not in allowed]
+    return list(found)
 
 
 def prose(path):
@@ -73,7 +68,7 @@ def test_every_symbol_of_a_formula_is_in_the_glossary(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_no_word_or_symbol_is_used_in_another_meaning(path):
-    for match, instead in unwanted_uses(prose(path), EXCEPTIONS.get(path.stem, ())):
+    for match, instead in unwanted_uses(prose(path)):
         raise AssertionError(f"{match!r}: {instead}")
 
 

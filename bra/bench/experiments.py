@@ -31,7 +31,7 @@ LEAKS = {  # what carries news over a region's border beside routing
     "stem, LCE, position code": TrainConfig(model="nano"),
     "stem": TrainConfig(model="nano", without=("lce", "position")),
 }
-FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", steps=936)  # 2 epochs
+FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", model="nano", steps=936)  # 2 epochs
 BOARDS = {
     "4x4 cells": Recall(),
     "8 glyphs": Recall(glyphs=8),
@@ -47,15 +47,20 @@ TRAINED = {
         for leaks, config in LEAKS.items()
         for name in ("top-4", "local", "dilated", "crossed", "random")
     },
-    "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in ("crossed", "random")},
-    "recall_boards": {f"top-4, {name}": replace(ROUTED["top-4"], recall=recall) for name, recall in BOARDS.items()}
-    | {f"all, {name}": replace(ROUTED["all"], recall=BOARDS[name]) for name in ("8 glyphs", "noise 0.5", "noise 1")},
+    "recall_longer": {
+        f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in ("crossed", "random", "dilated")
+    },
+    "recall_boards": {
+        f"{name}, {board}": replace(ROUTED[name], model="nano", recall=BOARDS[board])
+        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()
+        for board in boards
+    },
     "fashion_mnist": {
         name: replace(FASHION, router=ROUTED[name].router, k=ROUTED[name].k) for name in (*SAME_COST, "all")
     },
 }
-SEEDS = dict.fromkeys(TRAINED, range(3)) | {"recall_routers": range(10)}
-UNTRAINED, CUTS = "recall_untrained", "recall_cuts"  # nothing is trained for these, but for the ten top-4 of the first
+SEEDS = dict.fromkeys(TRAINED, range(3))
+UNTRAINED, CUTS = "recall_untrained", "recall_cuts"  # nothing is trained for these, but for the top-4 of the first
 
 
 def run_trained(name: str) -> list[dict]:

@@ -87,7 +87,7 @@ def routed_boards(
     target: Int[Tensor, " b"],
     titles: Sequence[str],
 ) -> Picture:
-    """Boards, on each the query's region, the regions that it reads by rank, and the region that it should read."""
+    """Boards, on each the region that asks, the regions that it reads by rank, and the region that it should read."""
     figure = Figure(figsize=(3 * len(images), 3.7), layout="constrained")
     told, hits = [], 0
     for board, axes in enumerate(np.atleast_1d(figure.subplots(1, len(images)))):
@@ -100,7 +100,7 @@ def routed_boards(
         outline_region(axes, asking, grid, 0.1, **ASKS)
         told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
         hits += answer in read
-    name_frames(figure, {"the query's region": ASKS, "reads, by rank": READS, "should read": SHOULD})
+    name_frames(figure, {"the region that asks": ASKS, "reads, by rank": READS, "should read": SHOULD})
     alt = f"{len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
     return Picture(figure, f"{alt}: {'; '.join(told)}.")
 
@@ -146,7 +146,7 @@ def routed_photos(
     query: int,
     titles: Sequence[str],
 ) -> Picture:
-    """The same image once for each routing (r k): the query's region dotted, the regions that it reads by rank."""
+    """The same image once for each routing (r k): the region that asks dotted, the regions that it reads by rank."""
     figure, panels = side_by_side(len(index), (3.9, 2.8))
     told = []
     for axes, read, title in zip(panels, (table[query] for table in index), titles, strict=True):
@@ -165,7 +165,7 @@ def heat_maps(
     queries: Sequence[int],
     index: Int[Tensor, "r k"] | None = None,
 ) -> Picture:
-    """The image, and for each query region how much it wants to read every region; `index` marks those it reads."""
+    """The image, and for each of the regions `queries` how much it wants to read every region; `index` marks those it reads."""
     figure, (first, *panels) = side_by_side(len(queries) + 1, (4.2, 3.0))
     show_image(first, image, grid, "the image")
     told = []
@@ -188,7 +188,7 @@ def heat_maps(
 
 
 def routed_patches(image: Float[Tensor, "3 h w"], grid: Grid, query: int, index: Int[Tensor, "r k"]) -> Picture:
-    """The query's region of the image, and beside it, cut out, the regions that it reads."""
+    """The region that asks, of the image, and beside it, cut out, the regions that it reads."""
     pieces = partition_regions(image.permute(1, 2, 0)[None], grid)[0]
     height, width = image.shape[1] // grid[0], image.shape[2] // grid[1]
     shown = [query, *index[query].tolist()]

@@ -34,7 +34,7 @@ TOKEN = {"marker": "o", "color": VERMILION, "markeredgecolor": BLACK, "markersiz
 
 
 def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int | None = None) -> Picture:
-    """Whom the query's region reads: on the image by rank, among its affinities, and in the whole affinity matrix.
+    """Whom the region that asks reads: on the image by rank, among its affinities, and in the whole affinity matrix.
 
     target: a region that it should read. Raises ValueError for a region that is not on the grid.
     """
@@ -46,7 +46,7 @@ def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int |
     read = view.reads(query)
     show(first, dimmed(image, view, {query, *read}), view, f"region {query} reads")
     frame_regions(first, view, {region: str(rank) for region, rank in read.items()}, READS)
-    keys = {"the query's region": ASKS, "reads, by rank": READS}
+    keys = {"the region that asks": ASKS, "reads, by rank": READS}
     told = ""
     if target is not None:
         require_region("target", target, view.grid)
@@ -119,7 +119,7 @@ def affinity_matrix(axes: Axes, view: View, query: int) -> None:
 
 
 def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
-    """Who reads the query's region, and at which rank: 1 for whom it is the first choice.
+    """Who reads the region that asks, and at which rank: 1 for whom it is the first choice.
 
     Regions that are all padding are left out. Raises ValueError for a region that is not on the grid.
     """
@@ -172,7 +172,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
 
 
 def routing_rollout(image: Float[Tensor, "c h w"], views: Sequence[View], query: int) -> Picture:
-    """How much the query's region, after the last of the blocks, may hold of every region's input: see `rollout`.
+    """How much the region that asks, after the last of the blocks, may hold of every region's input: see `rollout`.
 
     Raises ValueError as `rollout` does, and for a region that is not on the grid.
     """
