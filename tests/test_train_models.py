@@ -72,6 +72,19 @@ def test_random_tables_are_those_of_the_seed():
     assert ROUTERS["topk"](0) is None
 
 
+def test_the_start_decides_w_k_and_nothing_else():
+    usual, alike, apart = (build_model(TrainConfig(start=start), BOARDS) for start in (None, "alike", "independent"))
+    for name, value in values(usual).items():
+        assert torch.equal(values(alike)[name], value), "the board network starts alike by itself"
+        if name.endswith("qkv.weight"):
+            q, k, v = value.chunk(3)
+            other_q, other_k, other_v = values(apart)[name].chunk(3)
+            assert torch.equal(q, k) and torch.equal(q, other_q) and torch.equal(v, other_v)
+            assert (other_k * other_q).mean().abs() < 0.1 * other_q.square().mean(), "drawn apart: no likeness"
+        else:
+            assert torch.equal(values(apart)[name], value), name
+
+
 def test_the_seed_decides_the_weights():
     first, again, other = (build_model(TrainConfig(seed=seed), BOARDS).head.weight for seed in (1, 1, 2))
     assert torch.equal(first, again)

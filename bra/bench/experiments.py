@@ -45,11 +45,9 @@ TRAINED = {
     "recall_leaks": {
         f"{name}, {leaks}": replace(config, router=ROUTED[name].router, k=ROUTED[name].k)
         for leaks, config in LEAKS.items()
-        for name in ("top-4", "local", "dilated", "crossed", "random")
+        for name in ("dilated", "crossed", "random")
     },
-    "recall_longer": {
-        f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in ("crossed", "random", "dilated")
-    },
+    "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in ("crossed", "dilated")},
     "recall_boards": {
         f"{name}, {board}": replace(ROUTED[name], model="nano", recall=BOARDS[board])
         for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()

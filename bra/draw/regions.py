@@ -165,7 +165,7 @@ def heat_maps(
     queries: Sequence[int],
     index: Int[Tensor, "r k"] | None = None,
 ) -> Picture:
-    """The image, and for each of the regions `queries` how much it wants to read every region; `index` marks those it reads."""
+    """The image, and how much each region of `queries` wants to read every region; `index` marks those it reads."""
     figure, (first, *panels) = side_by_side(len(queries) + 1, (4.2, 3.0))
     show_image(first, image, grid, "the image")
     told = []
