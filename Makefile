@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## print this help
 	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^(\w+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
 
-train: .venv/train.stamp ## train BiFormer nano on the built-in task, or go on with it, about a minute
+train: .venv/train.stamp ## train a small BiFormer on the built-in task, or go on with it, about a minute
 	$(BIN)/python -m bra.train --resume
 
 test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks against their stored outputs
