@@ -47,7 +47,7 @@ def training_curves(metrics: Sequence[dict]) -> Picture:
 def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
     """Held-out accuracy and best block's hit rate of each router, a mark a seed, from the runs of an experiment."""
     labels = list(dict.fromkeys(run["label"] for run in runs))
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     accuracy, hits = figure.subplots(1, 2, sharex=True)
     told = []
     for i, label in enumerate(labels):
@@ -64,7 +64,7 @@ def router_comparison(runs: Sequence[dict], chance: float) -> Picture:
     hits.set(title="Hit rate of the better block", ylim=(0, 1.25))
     for axes in (accuracy, hits):
         axes.set_yticks(np.linspace(0, 1, 6))
-        axes.set_xticks(range(len(labels)), labels, rotation=30)
+        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
     return Picture(figure, "Bars for each router, with one mark for each seed. " + "; ".join(told) + ".")
 
 
