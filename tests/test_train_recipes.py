@@ -93,7 +93,8 @@ def test_what_is_resolved_stays_as_it_is(name):
     config, data = RECIPES[name](), RecallBoards(Recall()) if name == "recall" else IMAGENET100
     found = config.resolved(data)
     assert found.resolved(data) == found
-    kept = {"data", "model", "batch", "augment", "weight_decay", "seed", "drop_path", "precision", "average", "clip"}
+    assert found.model == config.model_name
+    kept = {"data", "batch", "augment", "weight_decay", "seed", "drop_path", "precision", "average", "clip"}
     assert all(getattr(found, name) == getattr(config, name) for name in kept)
 
 
@@ -155,6 +156,7 @@ def test_the_data_choose_the_model(data, name):
     config = TrainConfig(data=data)
     assert config.model is None and config.model_name == config.resolved(images).model == name
     assert TrainConfig(data=data, model="nano").model_name == "nano"
+    assert asked_for(["--data", data]).model_name == name, "the command line begins with a recipe, which must not choose"
 
 
 def test_the_place_given_overrides_the_settings():

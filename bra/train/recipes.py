@@ -12,7 +12,7 @@ def recall() -> TrainConfig:
     Command: `python -m bra.train recall`. Hardware: two CPU cores, a minute. Expected: 100% of the held-out boards, hit
     rate 1.00. Run, with three seeds: book/results/recall_routers.json, top-4.
     """
-    return TrainConfig(model="board")
+    return TrainConfig()
 
 
 def fashion_mnist() -> TrainConfig:
