@@ -156,7 +156,7 @@ def test_the_data_choose_the_model(data, name):
     config = TrainConfig(data=data)
     assert config.model is None and config.model_name == config.resolved(images).model == name
     assert TrainConfig(data=data, model="nano").model_name == "nano"
-    assert asked_for(["--data", data]).model_name == name, "the command line begins with a recipe, which must not choose"
+    assert asked_for(["--data", data]).model_name == name, "a command line begins with a recipe, which must not choose"
 
 
 def test_the_place_given_overrides_the_settings():
