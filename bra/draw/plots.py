@@ -1,5 +1,6 @@
 """Curves and bars: what was measured or computed."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -105,13 +106,17 @@ def curves(
 def scaling(
     sizes: Sequence[int], seconds: Mapping[str, Sequence[float]], gigabytes: Mapping[str, Sequence[float]], title: str
 ) -> Picture:
-    """Time and memory against the side of the image, each on logarithmic axes: a straight line is a power."""
+    """Time and memory against the side of the image, each on logarithmic axes: a straight line is a power.
+
+    What was not measured is NaN.
+    """
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     told = []
     for axes, lines, what in zip(figure.subplots(1, 2), (seconds, gigabytes), ("seconds", "GiB, peak"), strict=True):
         for (name, y), (style, colour) in zip(lines.items(), LINES, strict=False):
             axes.plot(sizes, y, style, color=colour, label=name, markersize=4)
-            told.append(f"{name}: {y[0]:.3g} to {y[-1]:.3g} {what}")
+            measured = [value for value in y if not math.isnan(value)]
+            told.append(f"{name}: {measured[0]:.3g} to {measured[-1]:.3g} {what}")
         axes.set(xlabel="side of the image, pixels", ylabel=what, xscale="log", yscale="log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
