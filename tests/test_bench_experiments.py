@@ -51,7 +51,7 @@ def test_routes_are_cut_in_the_networks_of_the_first_experiment(small, monkeypat
     monkeypatch.setitem(experiments.ROUTED, "top-4", TINY)
     monkeypatch.setitem(experiments.SEEDS, "recall_routers", (3,))
     (run,) = json.loads(experiments.run_experiment("recall_cuts", small / "results").read_text())["runs"]
-    assert run["seed"] == 3 and len(run) == 14 and all(0 <= value <= 1 for name, value in run.items() if name != "seed")
+    assert run["seed"] == 3 and len(run) == 18 and all(0 <= value <= 1 for name, value in run.items() if name != "seed")
     assert (small / "runs" / "experiments" / "recall_routers" / "top-4-3" / "summary.json").exists()
 
 
@@ -72,8 +72,10 @@ def test_cuts_reach_a_trained_network():
     found = interventions.cuts_and_keeps(load_model(results("recall-topk"))[0])
     assert found["as it is"] > 0.99 < found["without square to another"]
     assert found["without both"] < 0.5 and found["only nothing"] < 0.3
+    assert found["left out: both"] < 0.5 and found["without two others"] > 0.9
 
 
 def test_an_untrained_network_is_that_of_its_seed():
-    first, again = (interventions.untrained_hits(4) for _ in range(2))
+    first, again = (interventions.untrained_hits("alike", 4) for _ in range(2))
     assert first == again and first["at once"] != first["settled"]
+    assert interventions.untrained_hits("independent", 4)["at once"] != first["at once"]

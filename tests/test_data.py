@@ -151,9 +151,10 @@ def test_seeds_of_different_purposes_differ():
 def test_fashion_mnist_reads_what_was_written(fashion):
     data = fashion_mnist(fashion)
     draw = np.random.default_rng(0)
-    assert (data.pixels[:, 0].numpy() == draw.integers(256, size=(30, 6, 5), dtype=np.uint8)).all()
+    assert (data.pixels[:, 0, 2:-2, 2:-2].numpy() == draw.integers(256, size=(30, 6, 5), dtype=np.uint8)).all()
+    assert data.pixels.sum() == data.pixels[:, :, 2:-2, 2:-2].sum(), "the border must be black"
     assert (data.labels.numpy() == draw.integers(10, size=30, dtype=np.uint8)).all()
-    assert data.held_out_pixels.shape == (20, 1, 6, 5) and data.channels == 1 and len(data.classes) == 10
+    assert data.held_out_pixels.shape == (20, 1, 10, 9) and data.channels == 1 and len(data.classes) == 10
     image = next(data.held_out(20)).image
     assert image.dtype == torch.uint8 and image.min() < 10 and image.max() > 245 and data.mean == data.std == (0.5,)
     assert data.held_out_count == 20 and data.damaged == []
@@ -162,7 +163,7 @@ def test_fashion_mnist_reads_what_was_written(fashion):
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's package dataset-fashion-mnist is not installed")
 def test_fashion_mnist_reads_the_real_files():
     data = fashion_mnist(DEBIAN)
-    assert data.pixels.shape == (60_000, 1, 28, 28) and data.held_out_pixels.shape == (10_000, 1, 28, 28)
+    assert data.pixels.shape == (60_000, 1, 32, 32) and data.held_out_pixels.shape == (10_000, 1, 32, 32)
     assert data.labels.bincount().tolist() == [6000] * 10
 
 

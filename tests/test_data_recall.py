@@ -65,15 +65,18 @@ def test_hit_rates_by_hand():
 
 
 def test_by_which_way_question_and_answer_meet():
-    first = torch.tensor([[0, 1], [1, 1], [2, 2], [3, 3], [4, 4]])  # region 0 reads 1
-    second = torch.tensor([[0, 0], [1, 1], [2, 0], [3, 1], [4, 4]])  # then 2 reads 0, and 3 reads 1
-    tables = [bra.Routes(table[None].expand(4, -1, -1), torch.zeros(4, 5, 5)) for table in (first, second)]
-    pairs = {"direct": (1, 0), "second hand": (1, 2), "none": (0, 3), "only if 0 had read 2 before": (0, 2)}
+    first = torch.tensor([[0, 1], [1, 1], [2, 2], [3, 3], [4, 4], [5, 5]])  # region 0 reads 1
+    second = torch.tensor([[0, 0], [1, 1], [2, 0], [3, 1], [4, 4], [3, 4]])  # 2 reads 0, 3 reads 1, 5 reads 3 and 4
+    pairs = {"direct": (1, 0), "second hand": (1, 2), "none": (0, 3), "if 2 reads 0 first": (2, 1), "common": (4, 3)}
+    tables = [bra.Routes(table[None].expand(5, -1, -1), torch.zeros(5, 6, 6)) for table in (first, second)]
     square, target = (torch.tensor(side) for side in zip(*pairs.values(), strict=True))
-    found = news_ways(tables, Boards(torch.zeros(4, 3, 8, 8), square, square, target))
-    assert [WAYS[i] for i in found] == ["direct", "second hand", "none", "direct"]
-    back = news_ways(tables[::-1], Boards(torch.zeros(4, 3, 8, 8), square, target, square))
-    assert [WAYS[i] for i in back] == ["direct", "none", "none", "direct"], "in the other order 1 is read too late"
+    boards = Boards(torch.zeros(5, 3, 8, 8), square, square, target)
+    assert [WAYS[i] for i in news_ways(tables, boards)] == [
+        "direct", "second hand", "none", "second hand", "common reader"
+    ]  # fmt: skip
+    assert [WAYS[i] for i in news_ways(tables[::-1], boards)] == [
+        "direct", "none", "none", "none", "common reader"
+    ], "in the other order 1 is read too late"  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -82,13 +85,23 @@ def test_ways_agree_with_a_walk_over_sets(seed):
     pairs = [(i, j) for i in range(12) for j in range(12) if i != j]
     square, target = (torch.tensor(side) for side in zip(*pairs, strict=True))
     routes = [bra.Routes(t.expand(len(pairs), -1, -1), torch.zeros(len(pairs), 12, 12)) for t in tables]
+    rows = [set(row) for table in tables for row in table.tolist()]
     heard = [{i} for i in range(12)]
     for table in tables:
         heard = [heard[i].union(*(heard[j] for j in row)) for i, row in enumerate(table.tolist())]
     read = {(i, j) for table in tables for i, row in enumerate(table.tolist()) for j in row}
-    expected = [1 if {(i, j), (j, i)} & read else 2 if any({i, j} <= known for known in heard) else 0 for i, j in pairs]
-    assert news_ways(routes, Boards(torch.zeros(len(pairs), 3, 8, 8), square, square, target)).tolist() == expected
-    assert set(expected) == {0, 1, 2}, "all three ways must be tried"
+
+    def way(i, j):
+        if {(i, j), (j, i)} & read:
+            return "direct"
+        for name, known in {"common reader": rows, "second hand": heard}.items():
+            if any({i, j} <= each for each in known):
+                return name
+        return "none"
+
+    found = news_ways(routes, Boards(torch.zeros(len(pairs), 3, 8, 8), square, square, target))
+    assert [WAYS[i] for i in found] == [way(i, j) for i, j in pairs]
+    assert {way(i, j) for i, j in pairs} == set(WAYS), "all four ways must be tried"
 
 
 def test_says_what_is_wrong():

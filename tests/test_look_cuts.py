@@ -3,7 +3,7 @@ import torch
 
 import bra
 from bra.biformer import BOARD, BiFormer
-from bra.look.cuts import Forbid, ReadOnly, rerouted
+from bra.look.cuts import Forbid, LeaveOut, ReadOnly, rerouted
 
 
 @pytest.fixture
@@ -27,6 +27,18 @@ def test_what_is_forbidden_is_not_read_and_the_next_best_is(model):
     assert torch.equal(found.index[:, others], first.index[:, others])
     again = model.routes(IMAGES)
     assert torch.equal(again[0].index, first.index) and torch.equal(again[1].index, second.index), "a copy was changed"
+
+
+def test_what_is_left_out_is_replaced_by_the_best_that_stays(model):
+    first, _ = model.routes(IMAGES)
+    marked = torch.zeros(3, 16, 16, dtype=torch.bool)
+    for rank, region in ((0, 5), (2, 6)):  # the best of what region 5 reads, the third of what 6 reads
+        marked[torch.arange(3), region, first.index[:, region, rank]] = True
+    found, _ = rerouted(model, {0: LeaveOut(model.stages[0][0].attention.router, marked)}).routes(IMAGES)
+    assert torch.equal(found.index[:, 5], first.index[:, 5][:, [1, 1, 2, 3]])
+    assert torch.equal(found.index[:, 6], first.index[:, 6][:, [0, 1, 0, 3]])
+    others = (torch.arange(16) != 5) & (torch.arange(16) != 6)
+    assert torch.equal(found.index[:, others], first.index[:, others])
 
 
 def test_nothing_is_read_besides_what_is_given(model):

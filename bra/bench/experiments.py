@@ -18,20 +18,24 @@ from bra.data.recall import Recall
 from bra.files import write_atomically
 from bra.measure import environment
 from bra.train import train
-from bra.train.config import TrainConfig
+from bra.train.config import STARTS, TrainConfig
 from bra.train.models import load_model
+from bra.train.recipes import fashion_mnist
 from bra.train.routers import ROUTERS
 
 RUNS = Path("runs") / "experiments"
 BY_CONTENT = {f"top-{k}": TrainConfig(router="topk", k=k) for k in (4, 2, 1)}
 ROUTED = BY_CONTENT | {name: TrainConfig(router=name) for name in ROUTERS if name != "topk"}
-ROUTED["top-4, independent"] = replace(ROUTED["top-4"], start="independent")  # W_k is not W_q before training
-SAME_COST = ("top-4", *(name for name in ROUTERS if name not in ("topk", "all")))  # each region reads 4
+ROUTED |= {  # W_k is not W_q before training
+    f"{name}, independent": replace(ROUTED[name], start="independent") for name in ("top-4", "top-1")
+}
+LONGER = ("crossed", "dilated", "top-1", "top-1, independent")  # what does not get there in 500 steps
 LEAKS = {  # what carries news over a region's border beside routing
     "stem, LCE, position code": TrainConfig(model="nano"),
     "stem": TrainConfig(model="nano", without=("lce", "position")),
 }
-FASHION = TrainConfig(data="fashion-mnist:/usr/share/datasets/fashion-mnist", model="nano", steps=936)  # 2 epochs
+FASHION = fashion_mnist()
+SAME_COST = ("top-4", "top-4, independent", "local", "axial", "dilated", "random")  # each region reads 4
 BOARDS = {
     "4x4 cells": Recall(),
     "8 glyphs": Recall(glyphs=8),
@@ -47,17 +51,18 @@ TRAINED = {
         for leaks, config in LEAKS.items()
         for name in ("dilated", "crossed", "random")
     },
-    "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in ("crossed", "dilated")},
+    "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in LONGER},
     "recall_boards": {
-        f"{name}, {board}": replace(ROUTED[name], model="nano", recall=BOARDS[board])
+        f"{name}, {board}": replace(ROUTED[name], recall=BOARDS[board])
         for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()
         for board in boards
     },
     "fashion_mnist": {
-        name: replace(FASHION, router=ROUTED[name].router, k=ROUTED[name].k) for name in (*SAME_COST, "all")
+        name: replace(FASHION, router=ROUTED[name].router, k=ROUTED[name].k, start=ROUTED[name].start)
+        for name in (*SAME_COST, "all")
     },
 }
-SEEDS = dict.fromkeys(TRAINED, range(3))
+SEEDS = dict.fromkeys(TRAINED, range(3)) | {"recall_routers": range(10)}
 UNTRAINED, CUTS = "recall_untrained", "recall_cuts"  # nothing is trained for these, but for the top-4 of the first
 
 
@@ -86,7 +91,7 @@ def run_cuts() -> list[dict]:
 def run_experiment(name: str, results: Path) -> Path:
     """Run one experiment; returns the file of its results."""
     if name == UNTRAINED:
-        runs = [untrained_hits(seed) for seed in range(24)]
+        runs = [untrained_hits(start, seed) for start in STARTS for seed in range(24)]
     else:
         runs = run_cuts() if name == CUTS else run_trained(name)
     content = {"command": f"python -m bra.bench.experiments {name}", "environment": environment()}

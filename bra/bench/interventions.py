@@ -1,6 +1,7 @@
 """What routes are there before training, and which of a trained network's are needed, and which suffice."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -9,18 +10,22 @@ from torch import Tensor
 from bra.biformer import BOARD, BiFormer
 from bra.data import derive_seed
 from bra.data.recall import Boards, Recall, hit_rates
-from bra.look.cuts import Forbid, ReadOnly, rerouted
+from bra.look.cuts import Forbid, LeaveOut, ReadOnly, rerouted
+from bra.train.config import STARTS
 
 BOARDS = Recall().sample(1024, derive_seed("interventions"))
 SETTLING = 20  # forward passes without learning: batch norm collects its running statistics
 
 
 @torch.no_grad()
-def untrained_hits(seed: int) -> dict:
-    """Hit rates of each block of an untrained network: at once, and when its batch norm has settled."""
+def untrained_hits(start: str, seed: int) -> dict:
+    """Hit rates of each block of an untrained network: at once, and when its batch norm has settled.
+
+    start: a name in STARTS, of how W_k is drawn.
+    """
     torch.manual_seed(derive_seed("untrained", seed))
-    model = BiFormer(BOARD).eval()
-    found = {"seed": seed, "at once": hit_rates(model.routes(BOARDS.image), BOARDS)["hit_rate"]}
+    model = BiFormer(replace(BOARD, initialise=STARTS[start])).eval()
+    found = {"start": start, "seed": seed, "at once": hit_rates(model.routes(BOARDS.image), BOARDS)["hit_rate"]}
     model.train()
     for i in range(SETTLING):
         model(Recall().sample(128, derive_seed("settling", seed, i)).image)
@@ -46,9 +51,9 @@ def pair(reader: Tensor, read: Tensor) -> Bool[Tensor, "b r r"]:
     return forbidden
 
 
-def first_other(index: Int[Tensor, "b r k"], boards: Boards) -> Int[Tensor, " b"]:
-    """Of what the square's region reads, the first that is neither itself nor the target."""
-    read = index[torch.arange(len(boards.label)), boards.square]
+def first_other(index: Int[Tensor, "b r k"], reader: Int[Tensor, " b"], boards: Boards) -> Int[Tensor, " b"]:
+    """Of what region `reader` reads, the first that is neither the square's nor the target's."""
+    read = index[torch.arange(len(boards.label)), reader]
     other = (read != boards.target[:, None]) & (read != boards.square[:, None])
     return read[torch.arange(len(read)), other.int().argmax(dim=1)]
 
@@ -57,11 +62,14 @@ def cuts_and_keeps(model: BiFormer) -> dict[str, float]:
     """Accuracy on BOARDS with some routes forbidden (is it needed?), and with no others left (does it suffice?)."""
     square, target = BOARDS.square, BOARDS.target
     routers = [block.attention.router for block in model.stages[0]]
-    others = [first_other(routes.index, BOARDS) for routes in model.routes(BOARDS.image)]
     there, back = pair(square, target), pair(target, square)
+    others, two_others = [], []
+    for index, _ in model.routes(BOARDS.image):
+        others.append(pair(square, first_other(index, square, BOARDS)))
+        two_others.append(others[-1] | pair(target, first_other(index, target, BOARDS)))
 
-    def without(*marks: Bool[Tensor, "b r r"] | None):
-        return {i: Forbid(routers[i], mark) for i, mark in enumerate(marks) if mark is not None}
+    def without(*marks: Bool[Tensor, "b r r"] | None, cut: type = Forbid):
+        return {i: cut(routers[i], mark) for i, mark in enumerate(marks) if mark is not None}
 
     def only(first: Tensor, second: Tensor):
         return {0: ReadOnly(first), 1: ReadOnly(second)}
@@ -74,7 +82,11 @@ def cuts_and_keeps(model: BiFormer) -> dict[str, float]:
         "without square to target": lambda: without(there, there),
         "without target to square": lambda: without(back, back),
         "without both": lambda: without(there | back, there | back),
-        "without square to another": lambda: without(*(pair(square, other) for other in others)),
+        "without square to another": lambda: without(*others),
+        "without two others": lambda: without(*two_others),
+        "left out: square to target": lambda: without(there, there, cut=LeaveOut),
+        "left out: target to square": lambda: without(back, back, cut=LeaveOut),
+        "left out: both": lambda: without(there | back, there | back, cut=LeaveOut),
         "only square to target, then all to square": lambda: only(itself_and(square, target), itself_and(None, square)),
         "only square to target, then nothing": lambda: only(itself_and(square, target), alone),
         "only nothing, then all to square": lambda: only(alone, itself_and(None, square)),

@@ -150,25 +150,31 @@ class RecallBoards(DataSet):
                     yield Boards(*batch)
 
 
-WAYS = ("none", "direct", "second hand")  # how news of the target may meet the question
+WAYS = ("none", "direct", "common reader", "second hand")  # how news of the target may meet the question
 
 
 def news_ways(routes: list[Routes], boards: Boards) -> Int[Tensor, " b"]:
-    """For each board the best way, a number in WAYS, on which question and answer can meet along the routes.
+    """For each board a number in WAYS: how question and answer can meet along the routes, the first of these ways.
 
-    Direct: in some block the square's region reads the target's or the other way round. Second hand: after all blocks
-    some region has heard of both, by reading regions that had read them before. None: no region has.
+    Direct: in some block the square's region reads the target's or the other way round. Common reader: in some block a
+    third region reads both. Second hand: after all blocks some region has heard of both, by reading regions that had
+    read them before. None: no region has.
     """
     boards_, regions = len(boards.square), routes[0].index.shape[1]
     board = torch.arange(boards_, device=boards.square.device)
     heard = torch.eye(regions, device=board.device).expand(boards_, -1, -1)  # b r r: region i has heard of region j
     direct = torch.zeros(boards_, dtype=torch.bool, device=board.device)
+    shared = direct.clone()
     for index, _ in routes:
         reads = torch.zeros_like(heard, memory_format=torch.contiguous_format).scatter(2, index, 1.0)
         direct |= (reads[board, boards.square, boards.target] + reads[board, boards.target, boards.square]) > 0
+        shared |= (reads[board, :, boards.square] * reads[board, :, boards.target]).any(dim=1)
         heard = ((heard + reads @ heard) > 0).float()
     both = (heard[board, :, boards.square] * heard[board, :, boards.target]).any(dim=1)
-    return torch.where(direct, 1, torch.where(both, 2, 0))
+    way = torch.where(both, WAYS.index("second hand"), WAYS.index("none"))
+    way[shared] = WAYS.index("common reader")
+    way[direct] = WAYS.index("direct")
+    return way
 
 
 def hit_rates(routes: list[Routes], boards: Boards) -> dict[str, list[float]]:

@@ -28,6 +28,26 @@ class Forbid(nn.Module):
         return Routes(top_k_regions(affinity, self.k), affinity)
 
 
+class LeaveOut(nn.Module):
+    """The same router, but what `forbidden` (b r r) marks is not read, and nothing else comes in its place.
+
+    The region reads the best of what is left of its k once more: k stays, and no news comes in that was not there.
+    (`Forbid` lets the next best region in, whose news may disturb.) A row must keep one of its k.
+    """
+
+    def __init__(self, router: nn.Module, forbidden: Bool[Tensor, "b r r"]):
+        super().__init__()
+        self.router, self.k = router, router.k
+        self.register_buffer("forbidden", forbidden)
+
+    def forward(self, q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Routes:
+        """The routes that are left, one of them named more than once."""
+        index, affinity = self.router(q_means, k_means)
+        cut = self.forbidden.gather(2, index)
+        best = index.gather(2, (~cut).int().argmax(dim=2, keepdim=True))
+        return Routes(torch.where(cut, best, index), affinity)
+
+
 class ReadOnly(nn.Module):
     """Every region reads what `index` (b r k) says, in each image something else, and nothing besides.
 
