@@ -37,7 +37,6 @@ LEAKS = {  # what carries news over a region's border beside routing
 FASHION = fashion_mnist()
 SAME_COST = ("top-4", "top-4, independent", "local", "axial", "dilated", "random")  # each region reads 4
 BOARDS = {
-    "4x4 cells": Recall(),
     "8 glyphs": Recall(glyphs=8),
     "noise 0.5": Recall(noise=0.5),
     "noise 1": Recall(noise=1.0),
