@@ -94,8 +94,17 @@ def test_measures_what_the_official_models_are_made_of():
     assert [case for case, mode, _, _ in found if mode == "train"] == [
         Model("S", 8, 224, 7), Model("T", 1, 224, 7), Model("T", 1, 1024, 16)
     ]  # fmt: skip
-    assert all(ways == ["ours", "compiled", "official"] for _, _, ways, _ in found)
-    assert bench.groups("models", (224,), "T", compiled=False, official=None)[0][2] == ["ours", "expanded"]
+    for case, mode, ways, _ in found:
+        costly = case.size == 1024 and mode == "train"
+        assert ways == ["ours", "compiled", "official"] + ([] if costly else ["dense"]), f"{case}, {mode}"
+    assert bench.groups("models", (224,), "T", compiled=False, official=None)[0][2] == ["ours", "expanded", "dense"]
+    layers = bench.groups("layer", (), "T", compiled=False, official=None)
+    assert [tuple(case) for case, mode, _, _ in layers if mode == "train"] == [
+        (8, 56, 64, 7, 1), (8, 28, 128, 7, 4), (8, 14, 256, 7, 16),
+        (1, 128, 64, 16, 1), (1, 64, 128, 16, 4), (1, 32, 256, 16, 16),
+        (1, 256, 64, 16, 1), (1, 128, 128, 16, 4), (1, 64, 256, 16, 16),
+    ]  # fmt: skip
+    assert all("dense" in ways for _, _, ways, _ in layers), "every cost stands beside that of dense attention"
 
 
 def test_writes_what_it_prints(tmp_path, monkeypatch, capsys):
@@ -104,10 +113,10 @@ def test_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "matrix_rate", lambda device: 1e9)
     bench.main("models", sizes=(64, 96), repeats=1, results=tmp_path)
     content = json.loads((tmp_path / "bench_models_cpu.json").read_text())
-    assert [(row["size"], row["mode"], row["way"]) for row in content["rows"][:3]] == [
-        (64, "inference", "ours"), (64, "inference", "expanded"), (64, "train", "ours")
+    assert [(row["size"], row["mode"], row["way"]) for row in content["rows"][:4]] == [
+        (64, "inference", "ours"), (64, "inference", "expanded"), (64, "inference", "dense"), (64, "train", "ours")
     ]  # fmt: skip
-    ours, expanded = content["rows"][2:4]
+    ours, expanded = content["rows"][3:5]
     printed = capsys.readouterr().out
     assert f"expanded {1000 * expanded['seconds']:8.1f} ms = {expanded['seconds'] / ours['seconds']:.2f}x" in printed
     assert "3 MB" in printed and "6 MB" in printed
