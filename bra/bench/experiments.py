@@ -29,18 +29,16 @@ ROUTED = BY_CONTENT | {name: TrainConfig(router=name) for name in ROUTERS if nam
 ROUTED |= {  # W_k is not W_q before training
     f"{name}, independent": replace(ROUTED[name], start="independent") for name in ("top-4", "top-1")
 }
-LONGER = ("crossed", "dilated", "top-1", "top-1, independent")  # what does not get there in 500 steps
+LONGER = ("crossed", "dilated", "top-1, independent")  # what does not get there in 500 steps
 LEAKS = {  # what carries news over a region's border beside routing
     "stem, LCE, position code": TrainConfig(model="nano"),
     "stem": TrainConfig(model="nano", without=("lce", "position")),
 }
 FASHION = fashion_mnist()
-SAME_COST = ("top-4", "top-4, independent", "local", "axial", "dilated", "random")  # each region reads 4
+SAME_COST = ("top-4", "top-4, independent", "local", "random")  # each region reads 4
 BOARDS = {
     "8 glyphs": Recall(glyphs=8),
-    "noise 0.5": Recall(noise=0.5),
     "noise 1": Recall(noise=1.0),
-    "6x6 cells": Recall(cells=6),
     "8x8 cells": Recall(cells=8),
 }
 TRAINED = {
@@ -53,7 +51,7 @@ TRAINED = {
     "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in LONGER},
     "recall_boards": {
         f"{name}, {board}": replace(ROUTED[name], recall=BOARDS[board])
-        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()
+        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 1")}.items()
         for board in boards
     },
     "fashion_mnist": {
