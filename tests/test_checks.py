@@ -696,6 +696,11 @@ def test_right_answers_of_a_recall_question_pass(name):
     assert recalled(name, as_read), "lists and tensors are as good"
 
 
+def gives_away(right, text):
+    """Whether a verdict says the right answer; of two possible answers each gives the other away."""
+    return not isinstance(right, bool) and bool(re.search(rf"(?<!\w){re.escape(str(right))}(?!\w)", text))
+
+
 @pytest.mark.parametrize("name", RECALLED)
 def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_right_one(name):
     right, wrongs = RECALLED[name]
@@ -703,11 +708,12 @@ def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_righ
         verdict = recalled(name, wrong)
         assert not verdict and says in verdict.text, verdict
         at = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
-        assert isinstance(right[at], bool) or not re.search(rf"\b{re.escape(str(right[at]))}\b", verdict.text)
+        assert not gives_away(right[at], verdict.text)
     for at in range(len(right)):
         for odd in ("six", [], object(), math.nan, torch.zeros(3), float("inf"), -1, {7}, 10**9):
             verdict = recalled(name, right[:at] + (odd,) + right[at + 1 :])
             assert not verdict and "is wrong." in verdict.text, (at, odd)
+            assert not gives_away(right[at], verdict.text)
         missing = recalled(name, right[:at] + (None,) + right[at + 1 :])
         assert not missing and missing.text.endswith("has no answer yet.")
 
@@ -723,3 +729,4 @@ def test_every_typical_mistake_of_recall_is_told_and_is_one(name, monkeypatch):
         for wrong, says in fact.typical.items():
             told = recall([fact._replace(given=wrong)], "")
             assert not told and says in told.text
+            assert not gives_away(fact.right, says)
