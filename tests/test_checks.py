@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from repository import STEPS
 
 from bra import checks
 from bra.checks.judge import recall
@@ -178,6 +177,37 @@ def averaged(index):
     return torch.stack([rolled_out(table[None]) for table in index]).mean(dim=0)
 
 
+def hit_rate(index, square, target, *, ranks=slice(None), others=False):
+    """Board by board: is the target among what the square's region reads?"""
+    hits = 0
+    for row, at, goal in zip(index.tolist(), square.tolist(), target.tolist(), strict=True):
+        hits += any(goal in reads for reads in row) if others else goal in row[at][ranks]
+    return torch.tensor(hits / len(index))
+
+
+def read_by_square(index, square):
+    return index[torch.arange(len(index)), square]
+
+
+def rate_of_step(
+    step, peak, warmup, steps, least, *, warm=True, rises_from=0.0, step_from=1, too_long=0, falls=None, ends=None
+):
+    """The rate as it is in the recipe, with a least one; each keyword makes one mistake."""
+    if warm and step < warmup + too_long:
+        return torch.tensor(rises_from + (peak - rises_from) * (step + step_from) / warmup)
+    share = (step - warmup) / (steps - warmup)
+    fallen = falls(share, step, warmup, steps) if falls else 0.5 + 0.5 * math.cos(math.pi * share)
+    return torch.tensor(ends(fallen, peak, least) if ends else peak * fallen + least * (1 - fallen))
+
+
+def cosine(share):
+    return 0.5 + 0.5 * math.cos(math.pi * share)
+
+
+def by_rate(**mistake):
+    return lambda *given: rate_of_step(*given, **mistake)
+
+
 RIGHT = {
     "patterns": windows,
     "partition": cut,
@@ -188,8 +218,12 @@ RIGHT = {
     "lce": depthwise,
     "layer": empty_file,
     "biformer": last_stage,
+    "train": hit_rate,
     "explorer": rolled_out,
+    "imagenet100": rate_of_step,
 }
+
+NUMBERS = ["train", "imagenet100"]  # whose answer is one number
 
 # --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
 
@@ -453,6 +487,38 @@ WRONG = [
     ("biformer", "q and k swapped", by_stage(parts="kqv"), "Queries and keys"),
     ("biformer", "k and v swapped", by_stage(parts="qvk"), "Keys and values"),
     ("biformer", "one head", lambda x, w, m: last_stage(x, w, 1), "one head"),
+    ("train", "reader and read swapped", lambda index, square, target: hit_rate(index, target, square), "reverse hit rate"),
+    ("train", "either way", lambda i, s, t: ((read_by_square(i, s) == t[:, None]).any(1) | (read_by_square(i, t) == s[:, None]).any(1)).float().mean(), "either region"),
+    ("train", "first choice", lambda i, s, t: (read_by_square(i, s)[:, 0] == t).double().mean(), "first choice only"),
+    ("train", "without the first choice", lambda *given: hit_rate(*given, ranks=slice(1, None)), "leave out the first"),
+    ("train", "mean over k", lambda i, s, t: (read_by_square(i, s) == t[:, None]).float().mean(), "mean over k"),
+    ("train", "sum over k", lambda i, s, t: (read_by_square(i, s) == t[:, None]).sum() / len(t), "not the sum"),
+    ("train", "all regions", lambda i, s, t: (i == t[:, None, None]).any(dim=-1).float().mean(), "mean over all regions"),
+    ("train", "any region", lambda *given: hit_rate(*given, others=True), "any region of it"),
+    ("train", "all pairs of boards", lambda i, s, t: (i[:, s] == t[:, None]).any(dim=-1).float().mean(), "pairs every board"),
+    ("train", "isin", lambda i, s, t: torch.isin(t, read_by_square(i, s)).float().mean(), "torch.isin"),
+    ("train", "misses", lambda *given: 1 - hit_rate(*given), "misses"),
+    ("train", "count", lambda i, s, t: sum(goal in i[b, s[b]] for b, goal in enumerate(t)), "count the hits"),
+    ("train", "percent", lambda *given: hit_rate(*given).item() * 100, "in percent"),
+    ("train", "board by board", lambda i, s, t: (read_by_square(i, s) == t[:, None]).any(dim=1), "for each board"),
+    ("imagenet100", "least forgotten", lambda step, peak, warmup, steps, least: rate_of_step(step, peak, warmup, steps, 0.0), "`least` is not used"),
+    ("imagenet100", "cut off", by_rate(ends=lambda fallen, peak, least: max(peak * fallen, least)), "cut the curve off"),
+    ("imagenet100", "least added", by_rate(ends=lambda fallen, peak, least: peak * fallen + least), "You add `least`"),
+    ("imagenet100", "not halved", by_rate(falls=lambda share, *_: 2 * cosine(share)), "halve it"),
+    ("imagenet100", "rising", by_rate(ends=lambda fallen, peak, least: peak + (least - peak) * fallen), "must fall: 1 + cos"),
+    ("imagenet100", "linear", by_rate(falls=lambda share, *_: 1 - share), "straight line"),
+    ("imagenet100", "quarter of a cosine", by_rate(falls=lambda share, *_: math.cos(share * math.pi / 2)), "quarter"),
+    ("imagenet100", "whole cosine", by_rate(falls=lambda share, *_: cosine(2 * share)), "whole cosine"),
+    ("imagenet100", "degrees", by_rate(falls=lambda share, *_: 0.5 + 0.5 * math.cos(180 * share)), "radians"),
+    ("imagenet100", "from step 0", by_rate(falls=lambda share, step, warmup, steps: cosine(step / steps)), "cosine begins at step 0"),
+    ("imagenet100", "divided by all steps", by_rate(falls=lambda share, step, warmup, steps: cosine((step - warmup) / steps)), "divide by all steps"),
+    ("imagenet100", "counted from 0", by_rate(falls=lambda share, step, warmup, steps: cosine(step / (steps - warmup))), "but count from step 0"),
+    ("imagenet100", "one step too soon", by_rate(falls=lambda share, step, warmup, steps: cosine((step - warmup) / (steps - 1 - warmup))), "too soon"),
+    ("imagenet100", "warm-up from 0", by_rate(step_from=0), "has the rate 0"),
+    ("imagenet100", "warm-up from least", lambda *given: rate_of_step(*given, rises_from=given[-1]), "warm-up begins at"),
+    ("imagenet100", "at the peak from the start", lambda step, peak, warmup, *rest: rate_of_step(step, peak, warmup, *rest) if step > warmup else peak, "from the start"),
+    ("imagenet100", "no warm-up", by_rate(warm=False), "cosine runs before"),
+    ("imagenet100", "warm-up too long", by_rate(too_long=1), "one step too long"),
     ("explorer", "last block first", lambda index: rolled_out(index, reverse=True), "wrong order"),
     ("explorer", "transposed", lambda index: rolled_out(index, swap=True), "transposed"),
     ("explorer", "no identity", lambda index: rolled_out(index, keeps=0.0, gives=1 / index.shape[2]), "identity is missing"),
@@ -504,11 +570,11 @@ def test_what_is_not_yet_an_answer_is_told_so(name):
     assert "raised ZeroDivisionError: division by zero" in check(lambda *given: 1 / 0).text
     assert "raised SystemExit" in check(lambda *given: sys.exit()).text
     assert "raised" in check(lambda *given: RIGHT[name](*given).to_sparse()).text
-    assert "Its shape is (7,)" in check(lambda *given: torch.zeros(7)).text
+    assert "Its shape is (7,), but must be " in check(lambda *given: torch.zeros(7)).text
     assert "NaN" in check(lambda *given: RIGHT[name](*given) * math.nan).text or name in ("patterns", "topk")
 
 
-@pytest.mark.parametrize("name", set(RIGHT) - {"patterns"})
+@pytest.mark.parametrize("name", set(RIGHT) - {"patterns", "imagenet100"})  # these are given plain numbers
 def test_an_answer_may_not_change_its_input(name):
     def destroy(*given):
         result = RIGHT[name](*given)
@@ -538,7 +604,15 @@ def test_an_unknown_mistake_is_located(name):
         return result
 
     text = getattr(checks, name)(one_off).text
-    assert "1 of " in text and "must be" in text, text
+    assert ("It is " if name in NUMBERS else "1 of ") in text and "must be" in text, text
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_where_a_number_is_asked_for_a_plain_one_does(name):
+    check = getattr(checks, name)
+    assert check(lambda *given: RIGHT[name](*given).item())
+    assert check(lambda *given: RIGHT[name](*given).double())
+    assert "must be that of one number" in check(lambda *given: RIGHT[name](*given).expand(1)).text
 
 
 def test_a_check_leaves_the_random_numbers_alone_and_needs_no_gradient():
@@ -585,6 +659,24 @@ RECALLED = {
     "biformer": (((150, 125), 396, 396), [
         (((125, 150), 396, 396), "Height"), (((150, 125), 357, 396), "round down"), (((150, 125), 396, 99), "reads four"),
     ]),
+    "train": ((0.25, 0.4375), [
+        ((1.5, 0.4375), "as many regions as cells"), ((1 / 36, 0.4375), "not one"), ((8 / 35, 0.4375), "the region itself"),
+        ((25, 43.75), "percent"), ((0.25, 0.25), "some guesses are right"), ((0.25, 0.1875), "guesses that are right"),
+        ((0.25, 0.5), "How many boards are misses"), ((0.25, 0.0625), "add"), ((0.25, 0.25 + 0.75 / 8), "all eight"),
+        ((0.25, 0.44), "rounded too far"),
+    ]),
+    "explorer": (({0, 1, 2, 3, 4, 5}, {1}, 5 / 6, 1 / 3), [
+        (({3, 4}, {1}, 5 / 6, 1 / 3), "that region 3 reads"), (({0, 1, 2, 4, 5}, {1}, 5 / 6, 1 / 3), "itself, too"),
+        (({1, 2, 3}, {1}, 5 / 6, 1 / 3), "first choices"), (({0, 1, 2, 3, 4, 5}, {3, 1}, 5 / 6, 1 / 3), "that region 1 reads"),
+        (({0, 1, 2, 3, 4, 5}, [], 5 / 6, 1 / 3), "itself, too"), (({0, 1, 2, 3, 4, 5}, {1}, 1.0, 1 / 3), "Not every column"),
+        (({0, 1, 2, 3, 4, 5}, {1}, 0.5, 1 / 3), "one of the two choices"), (({0, 1, 2, 3, 4, 5}, {1}, 5, 1 / 3), "how many"),
+        (({0, 1, 2, 3, 4, 5}, {1}, 5 / 12, 1 / 3), "not of entries"), (({0, 1, 2, 3, 4, 5}, {1}, 5 / 6, 1 / 6), "two, not one"),
+        (({0, 1, 2, 3, 4, 5}, {1}, 5 / 6, 0.4), "draws from all"), (({0, 1, 2, 3, 4, 5}, {1}, 5 / 6, 2), "That is k"),
+    ]),
+    "imagenet100": ((8, 2.5e-4), [
+        ((4, 2.5e-4), "256 images"), ((5, 2.5e-4), "multiple of 5"), ((6, 2.5e-4), "would not be equal"), ((16, 2.5e-4), "fewer and larger"),
+        ((128, 2.5e-4), "how many images a part has"), ((8, 1e-3), "rate for 1024"), ((8, 4e-3), "other way round"), ((8, 5e-4), "root"),
+    ]),
 }  # fmt: skip
 
 
@@ -593,7 +685,7 @@ def recalled(name, answers):
 
 
 def test_every_step_has_a_check_of_its_recall_question():
-    assert RECALLED.keys() == {name for name in RIGHT if name in STEPS}
+    assert RECALLED.keys() == RIGHT.keys()
 
 
 @pytest.mark.parametrize("name", RECALLED)
@@ -604,6 +696,11 @@ def test_right_answers_of_a_recall_question_pass(name):
     assert recalled(name, as_read), "lists and tensors are as good"
 
 
+def gives_away(right, text):
+    """Whether a verdict says the right answer; of two possible answers each gives the other away."""
+    return not isinstance(right, bool) and bool(re.search(rf"(?<!\w){re.escape(str(right))}(?!\w)", text))
+
+
 @pytest.mark.parametrize("name", RECALLED)
 def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_right_one(name):
     right, wrongs = RECALLED[name]
@@ -611,11 +708,12 @@ def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_righ
         verdict = recalled(name, wrong)
         assert not verdict and says in verdict.text, verdict
         at = next(i for i, (a, b) in enumerate(zip(right, wrong, strict=True)) if a != b)
-        assert isinstance(right[at], bool) or not re.search(rf"\b{re.escape(str(right[at]))}\b", verdict.text)
+        assert not gives_away(right[at], verdict.text)
     for at in range(len(right)):
         for odd in ("six", [], object(), math.nan, torch.zeros(3), float("inf"), -1, {7}, 10**9):
             verdict = recalled(name, right[:at] + (odd,) + right[at + 1 :])
             assert not verdict and "is wrong." in verdict.text, (at, odd)
+            assert not gives_away(right[at], verdict.text)
         missing = recalled(name, right[:at] + (None,) + right[at + 1 :])
         assert not missing and missing.text.endswith("has no answer yet.")
 
@@ -631,3 +729,4 @@ def test_every_typical_mistake_of_recall_is_told_and_is_one(name, monkeypatch):
         for wrong, says in fact.typical.items():
             told = recall([fact._replace(given=wrong)], "")
             assert not told and says in told.text
+            assert not gives_away(fact.right, says)

@@ -12,14 +12,16 @@ from bra.checks.adjacency import adjacency, adjacency_recall
 from bra.checks.attention import attention, attention_recall
 from bra.checks.biformer import biformer, biformer_recall
 from bra.checks.build import build
-from bra.checks.explorer import explorer
+from bra.checks.explorer import explorer, explorer_recall
 from bra.checks.gather import gather, gather_recall
+from bra.checks.imagenet100 import imagenet100, imagenet100_recall
 from bra.checks.judge import Verdict
 from bra.checks.layer import layer, layer_recall
 from bra.checks.lce import lce, lce_recall
 from bra.checks.partition import partition, partition_recall
 from bra.checks.patterns import patterns, patterns_recall
 from bra.checks.topk import topk, topk_recall
+from bra.checks.train import train, train_recall
 
 __all__ = [
     "Verdict",
@@ -31,8 +33,11 @@ __all__ = [
     "biformer_recall",
     "build",
     "explorer",
+    "explorer_recall",
     "gather",
     "gather_recall",
+    "imagenet100",
+    "imagenet100_recall",
     "layer",
     "layer_recall",
     "lce",
@@ -43,4 +48,6 @@ __all__ = [
     "patterns_recall",
     "topk",
     "topk_recall",
+    "train",
+    "train_recall",
 ]

@@ -1,9 +1,9 @@
-"""Check of notebook 12: routing rollout."""
+"""Checks of notebook 12: who reads whom in a table, and routing rollout."""
 
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Mistake, Verdict, judge
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, recall
 
 
 def follow(
@@ -57,3 +57,41 @@ def explorer(rollout: Answer) -> Verdict:
     distinct = torch.rand(3, 5, 5, generator=draw).argsort(dim=2)[:, :, :2]
     repeated = torch.randint(7, (2, 7, 3), generator=draw)
     return judge(rollout, [(distinct,), (repeated,)], follow, MISTAKES, "Your rollout goes from block to block.")
+
+
+def explorer_recall(reads_3, reads_1, share_itself, share_random) -> Verdict:
+    """Who reads 3 and 1, and what share of the regions reads itself, here and at random.
+
+    Region 0 reads 0, 3; region 1 reads 3, 1; region 2 reads 3, 2; region 3 reads 3, 4; regions 4 and 5 read 5, 3.
+    """
+    percent = "That is in percent. A share lies between 0 and 1."
+    facts = [
+        Fact("reads_3", reads_3, frozenset(range(6)), "Look for 3 in the second row; the numbers above it read it.", {
+            frozenset({3, 4}): "Those are the regions that region 3 reads. Who reads it?",
+            frozenset({0, 1, 2, 4, 5}): "A region may read itself, too.",
+            frozenset({1, 2, 3}): "You look at first choices only. Every region reads two.",
+            frozenset({0, 4, 5}): "You look at second choices only. Every region reads two.",
+        }),
+        Fact("reads_1", reads_1, frozenset({1}), "Look for 1 in the second row; the numbers above it read it.", {
+            frozenset({1, 3}): "Those are the regions that region 1 reads. Who reads it?",
+            frozenset(): "A region may read itself, too.",
+        }),
+        Fact("share_itself", share_itself, 5 / 6, "In how many columns does the upper number stand below as well?", {
+            1.0: "Not every column names its own region below.",
+            3 / 6: "You look at one of the two choices only. Either may be the region itself.",
+            2 / 6: "You look at one of the two choices only. Either may be the region itself.",
+            5 / 12: "Divide by the number of regions, not of entries.",
+            1 / 6: "That is the share of regions that do not read themselves.",
+            5: "That is how many. What share of the regions?",
+            83.3: percent,
+        }),
+        Fact("share_random", share_random, 2 / 6, "It is k / R.", {
+            1 / 6: "Every region reads two, not one.",
+            1 / 5: "Every region reads two; and a random router may choose the region itself.",
+            2 / 5: "A random router may choose the region itself: it draws from all of them.",
+            1 / 36: "One choice for each region, not for each pair of them; and every region makes two.",
+            2: "That is k, how many it reads. How many could it read?",
+            33.3: percent,
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Without the random router nobody could say whether such a share is large.")

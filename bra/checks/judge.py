@@ -8,6 +8,7 @@ import copy
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -78,6 +79,16 @@ def agrees(given, right) -> bool:
 def numbers(*shape: int, seed: int = 0) -> Tensor:
     """Random numbers, the same each time."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def number(function: Callable[..., Any]) -> Answer:
+    """The same function for `judge`, which compares tensors: a plain number that it returns becomes one."""
+
+    def answer(*given):
+        found = function(*given)
+        return torch.tensor(float(found)) if isinstance(found, Real) else found
+
+    return answer
 
 
 def judge(
@@ -166,11 +177,14 @@ def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequen
         if same(found, mistake.answer(*arguments)):
             return mistake.says
     if found.shape != expected.shape:
-        return f"Its shape is {tuple(found.shape)}, but must be {tuple(expected.shape)} ({tried(arguments)})."
+        wanted = tuple(expected.shape) or "that of one number"
+        return f"Its shape is {tuple(found.shape)}, but must be {wanted} ({tried(arguments)})."
     if found.is_floating_point() != expected.is_floating_point():
         return f"Its entries are {found.dtype}, but must be {expected.dtype}."
     if found.isnan().any():
         return f"It holds NaN ({tried(arguments)})."
+    if not expected.ndim:
+        return f"It is {found.item():g}, but must be {expected.item():g} ({tried(arguments)})."
     wrong = ~close(found, expected)
     at = tuple(wrong.nonzero()[0].tolist())
     return (
