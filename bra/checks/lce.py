@@ -112,6 +112,7 @@ def lce_recall(weights, field, ordinary_weights) -> Verdict:
             28: "The squares overlap: each further layer adds w - 1, not w.",
             13: "That is after two layers. There are four.",
             24: "Four layers add 4 (w - 1); the token itself comes to that.",
+            625: "That is how many tokens. Its side is asked for.",
         }),
         Fact("my_ordinary_weights", ordinary_weights, 451_680, "A filter for each pair of channels, and the biases.", {
             4800: "An ordinary convolution has a filter for each pair of channels.",
