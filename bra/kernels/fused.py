@@ -19,8 +19,6 @@ def attend_fused(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
 
     Raises RuntimeError where it cannot run (`why_not`), and for a second derivative.
     """
-    if reason := why_not(q):
-        raise RuntimeError(f"attend_fused cannot run here: {reason}; way=attend_gathered can")
     if torch.is_autocast_enabled(q.device.type):
         q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     b, r, n = index.shape
@@ -55,6 +53,8 @@ def attend_rows(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """q, k, v: (rows c); table: (regions n). The output (rows c), and the log-sum-exp, base 2, of each query and head."""
+    if reason := why_not(q):
+        raise RuntimeError(f"attend_fused cannot run here: {reason}; way=attend_gathered can")
     from bra.kernels import programs
 
     out, lse = empty_outputs(q, k, v, table, heads, scale, valid)
