@@ -13,7 +13,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 import bra
-from bra.attention import attend_gathered, attend_masked
+from bra.attention import CHOOSERS, attend_gathered, attend_masked
 from bra.kernels import attend_flex, attend_fused, choose, flex, fused, way_on_cuda
 from bra.measure import LargestTensor
 
@@ -29,7 +29,7 @@ SHAPES = {  # b r t c k heads
     "wide heads": (1, 3, 5, 128, 2, 1),
 }
 LIMITS = {torch.float64: 1e-14, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
-needs_triton = pytest.mark.skipif(fused.why_not(torch.zeros(1, device=DEVICE)) is not None, reason="no Triton")
+needs_triton = pytest.mark.skipif(fused.why_not(torch.device(DEVICE)) is not None, reason="no Triton")
 
 
 def draw(shape, dtype=torch.float64):
@@ -64,7 +64,9 @@ def test_equals_gathering_forward_and_backward(name, masked):
     qkv, index = draw(shape)
     valid = padded(shape, index) if masked else None
     weight = torch.randn(shape[:4], dtype=torch.float64, device=DEVICE)
-    got, expected = (out_and_gradient(way, qkv, index, shape[5], valid, weight) for way in (attend_fused, attend_gathered))
+    got, expected = (
+        out_and_gradient(way, qkv, index, shape[5], valid, weight) for way in (attend_fused, attend_gathered)
+    )
     for what, a, b in zip(("output", "gradient of q, k, v"), got, expected, strict=True):
         assert error(a, b) < LIMITS[torch.float64], f"the {what} differs from gathering"
 
@@ -177,7 +179,9 @@ torch.testing.assert_close(*found)
 def test_is_compiled_without_a_break():
     """In a process of its own: the shape checks of these tests are in the way of compilers."""
     environment = os.environ | {"JAXTYPING_DISABLE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], capture_output=True, text=True, env=environment, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -203,7 +207,9 @@ def test_says_why_it_cannot_run(monkeypatch):
     qkv, index = draw(SHAPES["odd"], torch.float32)
     parts = qkv.chunk(3, dim=-1)
     monkeypatch.setitem(sys.modules, "triton", None)
-    with pytest.raises(RuntimeError, match=r"attend_fused cannot run here: it needs Triton .*; way=attend_gathered can"):
+    with pytest.raises(
+        RuntimeError, match=r"attend_fused cannot run here: it needs Triton .*; way=attend_gathered can"
+    ):
         bra.attend(*parts, index, 2, way=attend_fused)
     monkeypatch.undo()
     if DEVICE == "cpu" and "triton" in sys.modules:
@@ -216,8 +222,8 @@ def test_says_why_it_cannot_run(monkeypatch):
 @pytest.mark.parametrize("masked", [False, True], ids=["full", "padded"])
 @pytest.mark.parametrize("name", ["stage 2", "odd"])  # whole blocks, and several regions a block: 6 s each to compile
 def test_flex_equals_gathering_and_a_new_table_does_not_compile_again(name, masked):
-    b, r, t, c, k, heads = shape = SHAPES[name]
-    parts = torch.randn(3, b, r, t, c, device=DEVICE).unbind(0)
+    shape, heads = SHAPES[name], SHAPES[name][5]
+    parts = torch.randn(3, *shape[:4], device=DEVICE).unbind(0)
     _, index = draw(shape)
     index[0, :, 1] = index[0, :, 0]  # read twice
     valid = padded(shape, index) if masked else None
@@ -248,16 +254,29 @@ def test_flex_says_why_it_cannot_run():
             bra.attend(*qkv.float().chunk(3, dim=-1), index, 2, way=attend_flex)
 
 
+def test_heads_that_are_too_wide_are_refused():
+    q = torch.zeros(1, 2, 3, 258)
+    with pytest.raises(ValueError, match="heads must have at most 128 channels each in attend_fused, but have 129"):
+        bra.attend(q, q, q, torch.zeros(1, 2, 1, dtype=torch.long), 2, way=attend_fused)
+
+
 def test_which_way_on_cuda(monkeypatch):
-    capability = [(8, 0)]
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability[0])
-    monkeypatch.setattr(choose, "why_not", lambda q: None)
+    fast = True
+    monkeypatch.setattr(choose, "fused_is_fast", lambda device: fast)
     q, few, many = torch.zeros(1, 49, 64, 64), torch.zeros(1, 49, 1), torch.zeros(1, 49, 16)
-    assert way_on_cuda(q, few) is attend_fused
-    assert way_on_cuda(q[:, :, :4], many) is attend_masked
-    assert way_on_cuda(q[:, :, :4], few) is attend_fused
-    capability[0] = (7, 5)
-    assert way_on_cuda(q, few) is attend_gathered
-    capability[0] = (9, 0)
-    monkeypatch.setattr(choose, "why_not", lambda q: "no Triton")
-    assert way_on_cuda(q, few) is attend_gathered
+    assert way_on_cuda(q, few, 2) is attend_fused
+    assert way_on_cuda(q[:, :, :4], many, 2) is attend_masked
+    assert way_on_cuda(q[:, :, :4], few, 2) is attend_fused
+    assert way_on_cuda(q.double(), few, 2) is attend_gathered
+    assert way_on_cuda(torch.zeros(1, 49, 64, 160), few, 1) is attend_gathered
+    fast = False
+    assert way_on_cuda(q, few, 2) is attend_gathered
+    assert list(CHOOSERS.items()) == [("cuda", way_on_cuda)]
+
+
+def test_fused_is_fast_where_triton_has_matrix_units(monkeypatch):
+    device = torch.device("cuda")
+    for capability, reason, expected in (((8, 0), None, True), ((7, 5), None, False), ((9, 0), "no Triton", False)):
+        monkeypatch.setattr(choose, "why_not", lambda device: reason)  # noqa: B023
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)  # noqa: B023
+        assert choose.fused_is_fast(device) == expected

@@ -5,7 +5,6 @@ from typing import no_type_check
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 LARGEST_BLOCK, SMALLEST_BLOCK = 128, 16  # tokens on a side of a block; FlexAttention's kernels take powers of two
 
@@ -57,7 +56,10 @@ def why_not(q: Tensor, k: Tensor, v: Tensor) -> str | None:
 def compiled():
     """FlexAttention, compiled: not compiled it would ignore the block table.
 
-    Once for each shape (code for all shapes at once does not compile on a CPU in torch 2.13); a new table is no new shape."""
+    Once for each shape; a new table is no new shape. (Code for all shapes at once does not compile in torch 2.13, CPU.)
+    """
+    from torch.nn.attention.flex_attention import flex_attention  # brings sympy along, which `import bra` need not
+
     return torch.compile(flex_attention, fullgraph=True, dynamic=False)
 
 
@@ -67,8 +69,10 @@ def block_size(t: int) -> int:
     return whole if whole >= SMALLEST_BLOCK else LARGEST_BLOCK
 
 
-def blocks_read(index: Tensor, r: int, t: int) -> BlockMask:
-    """The block table: which blocks of keys each block of queries reads, best first."""
+def blocks_read(index: Tensor, r: int, t: int):
+    """The `BlockMask` of an index: which blocks of keys each block of queries reads."""
+    from torch.nn.attention.flex_attention import BlockMask
+
     b, size = index.shape[0], block_size(t)
     read = torch.zeros(b, r, r, dtype=torch.bool, device=index.device).scatter(2, index, True)
     token = torch.arange(r * t, device=index.device)

@@ -1,4 +1,4 @@
-"""`attend_fused`: the programs of step 09 as operators that PyTorch can differentiate, trace, and run under autocast."""
+"""`attend_fused`: the programs of step 09 as operators that PyTorch can differentiate, compile, and run in autocast."""
 
 import math
 import os
@@ -8,6 +8,7 @@ from torch import Tensor
 
 LOG2_E = 1 / math.log(2)
 HALF = (torch.float16, torch.bfloat16)
+WIDEST_HEAD = 128  # channels: a tile of more does not fit a GPU's registers
 
 
 def attend_fused(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
@@ -17,24 +18,30 @@ def attend_fused(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
     a region may be named twice. valid_keys: (b r k t), which of the selected tokens get attention. Sums are taken in
     float32 (float64 for float64) and in a fixed order, so two runs have the same gradients, bit for bit.
 
-    Raises RuntimeError where it cannot run (`why_not`), and for a second derivative.
+    Raises ValueError for heads of more than 128 channels; RuntimeError where it cannot run, or for a second derivative.
     """
+    if q.shape[-1] // heads > WIDEST_HEAD:
+        raise ValueError(
+            f"heads must have at most {WIDEST_HEAD} channels each in attend_fused, but have {q.shape[-1] // heads}"
+        )
     if torch.is_autocast_enabled(q.device.type):
         q, k, v = (x.to(torch.get_autocast_dtype(q.device.type)) for x in (q, k, v))
     b, r, n = index.shape
-    table = index + torch.arange(0, b * r, r, device=index.device)[:, None, None]  # rows of all images, as in notebook 04
+    table = (
+        index + torch.arange(0, b * r, r, device=index.device)[:, None, None]
+    )  # rows of all images, as in notebook 04
     out, _ = attend_rows(*map(as_rows, (q, k, v)), table.view(b * r, n).int(), heads, scale, valid_keys)
     return out.view(q.shape)
 
 
-def why_not(q: Tensor) -> str | None:
-    """Why the programs cannot run on the device of q, in one line; None if they can."""
+def why_not(device: torch.device) -> str | None:
+    """Why the programs cannot run on a device, in one line; None if they can."""
     try:
         import triton  # noqa: F401
     except ImportError:
         return "it needs Triton (pip install triton, on Linux)"
-    if q.device.type != "cuda" and not interpreted():
-        return f"it needs a GPU with CUDA, but q is on {q.device.type} (slowly, with TRITON_INTERPRET=1, a CPU will do)"
+    if device.type != "cuda" and not interpreted():
+        return f"it needs a GPU with CUDA, but q is on {device.type} (TRITON_INTERPRET=1 lets a CPU do it, slowly)"
     return None
 
 
@@ -52,15 +59,15 @@ def as_rows(x: Tensor) -> Tensor:
 def attend_rows(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """q, k, v: (rows c); table: (regions n). The output (rows c), and the log-sum-exp, base 2, of each query and head."""
-    if reason := why_not(q):
+    """q, k, v: (rows c); table: (regions n). The output, and log2 of each query's sum of 2^score (rows heads)."""
+    if reason := why_not(q.device):
         raise RuntimeError(f"attend_fused cannot run here: {reason}; way=attend_gathered can")
-    from bra.kernels import programs
+    from bra.kernels.programs import forward
 
     out, lse = empty_outputs(q, k, v, table, heads, scale, valid)
     grid, settings = plan(q, table, heads, scale, valid)
     strides = q.stride(0), k.stride(0), v.stride(0)
-    programs.forward[grid](q, k, v, table, as_bytes(valid), out, lse, *strides, heads, q.shape[1], **settings)
+    forward[grid](q, k, v, table, as_bytes(valid), out, lse, *strides, heads, q.shape[1], **settings)
     return out, lse
 
 
@@ -77,16 +84,16 @@ def attend_rows_backward(
     heads: int, scale: float, valid: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of q, k and v. Queries walk over what they read; keys walk over who reads them."""
-    from bra.kernels import programs
+    from bra.kernels.programs import backward_keys, backward_queries
 
     grad, delta = grad.contiguous(), torch.empty_like(lse)
     dq, dk, dv = (q.new_empty(q.shape) for _ in range(3))
     grid, settings = plan(q, table, heads, scale, valid)
     common = q.stride(0), k.stride(0), v.stride(0), heads, q.shape[1], scale
     mask = as_bytes(valid)
-    programs.backward_queries[grid](q, k, v, table, mask, out, lse, grad, delta, dq, *common, **settings)
+    backward_queries[grid](q, k, v, table, mask, out, lse, grad, delta, dq, *common, **settings)
     readers, starts = inverted(table)
-    programs.backward_keys[grid](q, k, v, readers, starts, mask, lse, grad, delta, dk, dv, *common, **settings)
+    backward_keys[grid](q, k, v, readers, starts, mask, lse, grad, delta, dk, dv, *common, **settings)
     return dq, dk, dv
 
 

@@ -115,7 +115,7 @@ def backward_queries(
     T: tl.constexpr, D: tl.constexpr, OWN: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
-    """dQ = scale dS K, over what is read, with P = 2^(score - lse), dP = G V^T, dS = P * (dP - delta).
+    """DQ = scale dS K, over what is read, with P = 2^(score - lse), dP = G V^T, dS = P * (dP - delta).
 
     G is the gradient of O, and delta = rowsum(G * O) is stored for `backward_keys`.
     """
@@ -145,7 +145,7 @@ def backward_keys(
     N: tl.constexpr, T: tl.constexpr, D: tl.constexpr, OWN: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
-    """dV = P^T G and dK = scale dS^T Q, over all readers: the walk of `forward`, seen from the region that is read.
+    """DV = P^T G and dK = scale dS^T Q, over all readers: the walk of `forward`, seen from the region that is read.
 
     readers[starts[i] : starts[i + 1]]: the places of the table that name region i, in rising order. Each is the region
     place // N reading at rank place % N. Nobody else writes these rows, and the order is fixed: no atomics.
