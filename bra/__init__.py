@@ -17,6 +17,7 @@ from bra.biformer import (
     biformer_tiny,
 )
 from bra.gather import gather_regions
+from bra.kernels import attend_flex, attend_fused
 from bra.layer import BiLevelRoutingAttention, BRA2d, record_routes
 from bra.lce import LocalContextEnhancement
 from bra.partition import merge_regions, pad_to_grid, partition_regions
@@ -50,6 +51,8 @@ __all__ = [
     "TopKRouter",
     "all_regions",
     "attend",
+    "attend_flex",
+    "attend_fused",
     "attention_cost",
     "axial_regions",
     "biformer_base",

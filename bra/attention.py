@@ -1,7 +1,7 @@
 """Step 05. Token-to-token attention among the gathered tokens.
 
 `attend` has three ways to the same result and takes the cheapest: `attend_gathered` is the definition, the other two
-are there for speed and memory. `python -m bra.bench` measures them.
+are there for speed and memory. Step 09 adds ways that gather nothing. `python -m bra.bench` measures them.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +35,8 @@ def attend(
     scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`; the layer passes its own.
     valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
     gets 0, never NaN.
-    way: `attend_gathered`, `attend_masked` or `attend_in_pieces`; None is the cheapest.
+    way: `attend_gathered`, `attend_masked`, `attend_in_pieces`; from step 09 `attend_fused`, `attend_flex`. None is the
+    cheapest.
     What is not read, or not real, must still be finite: times a weight of 0, infinity would be NaN.
     Raises ValueError if a shape or type does not fit or heads does not divide c, and what `gather_regions` raises;
     RuntimeError for a second derivative, which not all ways have.
@@ -51,7 +52,7 @@ def attend(
     if valid is not None and (valid.shape != (r, t) or valid.dtype != torch.bool):
         raise ValueError(f"valid must be (r t) = ({r}, {t}) of bool, not {tuple(valid.shape)} of {valid.dtype}")
     scale = (c // heads) ** -0.5 if scale is None else scale
-    way = cheapest_way(q, index) if way is None else way
+    way = cheapest_way(q, index, heads) if way is None else way
     if valid is None:
         return way(q, k, v, index, heads, scale)
     valid_keys = valid[index]  # b r k t
@@ -60,8 +61,14 @@ def attend(
     return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some
 
 
-def cheapest_way(q: Tensor, index: Tensor) -> Callable[..., Tensor]:
-    """Which of the three ways below to take. The limits were measured on a CPU (`python -m bra.bench`)."""
+CHOOSERS: dict[str, Callable[[Tensor, Tensor, int], Callable[..., Tensor]]] = {}
+"""For a type of device, who names the cheapest way there. Step 09 does for "cuda"."""
+
+
+def cheapest_way(q: Tensor, index: Tensor, heads: int) -> Callable[..., Tensor]:
+    """Which way to take. The limits were measured on a CPU (`python -m bra.bench`)."""
+    if choose := CHOOSERS.get(q.device.type):
+        return choose(q, index, heads)
     b, r, t, c = q.shape
     k = index.shape[2]
     if t <= 8 and r <= 4 * k:

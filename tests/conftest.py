@@ -1,5 +1,7 @@
 """Shape checks are on in every test: the annotations of `bra` are enforced as it is imported."""
 
+import os
+
 import jaxtyping
 import numpy as np
 import pytest
@@ -7,6 +9,9 @@ import torch
 from browser import chromium, offline
 from explored import SETUP
 from PIL import Image
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported: tests of bra.kernels run on a CPU
 
 hook = jaxtyping.install_import_hook("bra", "beartype.beartype")
 

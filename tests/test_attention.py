@@ -130,7 +130,7 @@ def test_gradients_of_parts_of_a_wider_tensor(way):
 
 def test_takes_the_cheapest_way():
     def way(b, r, t, c, n, dtype=torch.float32):
-        return attention.cheapest_way(torch.empty(b, r, t, c, dtype=dtype), torch.empty(b, r, n))
+        return attention.cheapest_way(torch.empty(b, r, t, c, dtype=dtype), torch.empty(b, r, n), 2)
 
     assert way(8, 49, 4, 256, 16) is attend_masked, "a third of small regions is read"
     assert way(8, 49, 64, 64, 1) is attend_gathered

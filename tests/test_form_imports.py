@@ -17,7 +17,11 @@ LATE = {  # what a function may import, and why not the file
     "kornia": "half a second, which runs without augmentation need not wait",
     "resource": "not on Windows",
     "skimage": "only the notebooks' photographs need it",
+    "torch.nn.attention.flex_attention": "it loads sympy, which `import bra` need not",
     "torch.utils.tensorboard": "an extra of its own",
+    "triton": "not everywhere, and never needed",
+    "triton.language": "not everywhere, and never needed",
+    "bra.kernels.programs": "they are Triton's",
 }
 
 
