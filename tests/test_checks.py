@@ -643,7 +643,7 @@ def test_another_integer_type_is_as_good():
 # --- recall questions: (step, right answers, [(wrong answers, what must be said)]) ------------------------------------
 
 RECALLED = {
-    "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R")]),
+    "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R"), ((6.25, 1), "percent")]),
     "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),
     "adjacency": ((False, True), [((True, True), "a_key_bias"), ((False, False), "a_query_bias")]),
     "topk": (({1, 2, 4}, False), [(({2, 3, 5}, False), "from 1"), (({1, 2}, False), "k is 3"), (({1, 2, 4}, True), "own choice")]),

@@ -515,12 +515,16 @@ def test_heat_maps_mark_who_asks_and_what_it_reads(wide, routed):
     image, *maps = picture.figure.axes
     assert shows(image, wide[0])
     assert framed(image, ASKS) == [4, 2] and framed(image, READS) == []
+    assert badges(image) == [("4", 4), ("2", 2)]
     assert titles(picture) == ["the image", "affinity of region 4", "affinity of region 2"]
+    assert not any(box.get_clip_on() for axes in (image, *maps) for box in axes.patches), "a frame at the edge is whole"
     for axes, query in zip(maps, (4, 2), strict=True):
         read = index[query].tolist() if routed else []
         assert torch.equal(shown(axes), affinity[query].reshape(GRID))
         assert framed(axes, ASKS) == [query] and framed(axes, READS) == read
         assert badges(axes) == [(str(rank), region) for rank, region in enumerate(read, start=1)]
+        for (x, y), region in zip((text.get_position() for text in axes.texts), read, strict=True):
+            assert x > region % 3 + 0.4 and y < region // 3 - 0.4, "a rank in the corner leaves the colour to be seen"
         assert axes.get_xticks().tolist() == [0, 1, 2] and axes.get_yticks().tolist() == [0, 1]
         assert [t.get_text() for t in axes.get_xticklabels()] == ["+0", "+1", "+2"]
         assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "3"], "row and column add up to the region"

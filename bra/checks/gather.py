@@ -86,7 +86,7 @@ def gather_recall(shape, megabytes, expanded_megabytes) -> Verdict:
             629.4: "Its tensor is (b, r, r, t, c): k is not in it.",
         }),
     ]  # fmt: skip
-    return recall(facts, "The expanded gradient is R / k, about 12 times, as large as what is gathered.")
+    return recall(facts, "The expanded gradient is R / k, about 12, times as large as what is gathered.")
 
 
 def forward(own_gather: Answer) -> Verdict:

@@ -59,6 +59,7 @@ def patterns_recall(share, ratio) -> Verdict:
         Fact("my_share", share, 4 / 64, "It is k / R: how many regions are there?", {
             4 / 8: "A grid of 8 x 8 regions has 64 of them, not 8.",
             1 / 64: "Each region reads 4 of them, not one.",
+            6.25: "Give a share between 0 and 1, not percent.",
         }),
         Fact("my_ratio", ratio, 1, "Full attention costs HW / (2C) times the projections. What is left of that?", {
             16: "That is full attention. The share of it that is left is asked for.",

@@ -79,6 +79,15 @@ def outline_box(
         )
 
 
+def number_region(axes: Axes, region: int, grid: Grid, number: int) -> None:
+    """A small number in the upper right corner of a region of the image on `axes`: its colour stays to be seen."""
+    h, w = axes.get_images()[0].get_size()
+    height, width, (row, column) = h / grid[0], w / grid[1], divmod(region, grid[1])
+    at = (column + 0.96) * width - 0.5, (row + 0.04) * height - 0.5
+    badge = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
+    axes.text(*at, str(number), fontsize=7, ha="right", va="top", bbox=badge)
+
+
 def routed_boards(
     images: Float[Tensor, "b 3 h w"],
     index: Int[Tensor, "b r k"],
@@ -177,11 +186,12 @@ def heat_maps(
         axes.set_xticks(range(grid[1]), [f"+{column}" for column in range(grid[1])])  # a region's number is the sum
         axes.set_yticks(range(grid[0]), [str(grid[1] * y) for y in range(grid[0])])
         told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
-        outline_region(first, query, grid, 2, str(query), **ASKS)
-        outline_region(axes, query, grid, 0.03, **ASKS)
+        outline_region(first, query, grid, 2, **ASKS, clip_on=False)  # whole, at the edge of the image too
+        number_region(first, query, grid, query)
+        outline_region(axes, query, grid, 0.03, **ASKS, clip_on=False)
         for rank, region in enumerate([] if index is None else index[query].tolist(), start=1):
-            outline_region(axes, region, grid, 0.1, **READS)
-            axes.text(region % grid[1], region // grid[1], rank, ha="center", va="center", backgroundcolor="white")
+            outline_region(axes, region, grid, 0.1, **READS, clip_on=False)
+            number_region(axes, region, grid, rank)
         if index is not None:
             told[-1] += f", reads {' '.join(map(str, index[query].tolist()))}"
     return Picture(figure, f"An image on a {grid[0]} x {grid[1]} grid, with heat maps. {'; '.join(told)}.")
