@@ -48,3 +48,12 @@ def test_numbers_of_others_are_marked_as_reported_and_references_have_years():
     assert len(faults_of_standing(text.replace("Reported by the authors", "Measured", 1))) == 1
     assert len(faults_of_standing(text.replace("CVPR 2023.", "CVPR."))) == 1
     assert len(faults_of_standing(text.replace("abs/2303.08810", "abs/2303.08811"))) == 1
+
+
+def test_points_gained_over_swin_are_the_differences_of_the_tables():
+    text = (ROOT / "book" / "standing.md").read_text()
+    rows = (r"BiFormer-S \| 25\.5 M \| 4\.5 G", r"BRA \(\*BiFormer-STL\*\)", r"shifted window \(Swin\)")
+    ours, same_layout, swin = (float(re.search(rf"^\| {row} \| (\d+\.\d) \|", text, re.M)[1]) for row in rows)
+    around, in_all = re.search(r"(\S+) of\s+BiFormer-S's\s+(\S+)\s+points\s+over\s+Swin-T", text).groups()
+    assert round(ours - same_layout, 1) == float(around)
+    assert round(ours - swin, 1) == float(in_all)

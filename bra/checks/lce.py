@@ -102,7 +102,7 @@ class LocalContextEnhancement(nn.Module):
 
 
 def lce_recall(weights, field, ordinary_weights) -> Verdict:
-    """Weights of an LCE of 96 channels and w = 7, field of four, weights of an ordinary convolution."""
+    """Weights of an LCE of 96 channels and w = 7, side of the field of four, weights of an ordinary convolution."""
     facts = [
         Fact("my_weights", weights, 4800, "A filter of 7 x 7 and a bias for each channel.", {
             4704: "The biases are weights, too: one for each channel.",
@@ -112,7 +112,8 @@ def lce_recall(weights, field, ordinary_weights) -> Verdict:
             28: "The squares overlap: each further layer adds w - 1, not w.",
             13: "That is after two layers. There are four.",
             24: "Four layers add 4 (w - 1); the token itself comes to that.",
-            625: "That is how many tokens. Its side is asked for.",
+            625: "That is how many tokens the square holds. The question is its side.",
+            (25, 25): "The square is as high as wide: one number, its side.",
         }),
         Fact("my_ordinary_weights", ordinary_weights, 451_680, "A filter for each pair of channels, and the biases.", {
             4800: "An ordinary convolution has a filter for each pair of channels.",
