@@ -29,7 +29,7 @@ ROUTED = BY_CONTENT | {name: TrainConfig(router=name) for name in ROUTERS if nam
 ROUTED |= {  # W_k is not W_q before training
     f"{name}, independent": replace(ROUTED[name], start="independent") for name in ("top-4", "top-1")
 }
-LONGER = ("crossed", "dilated", "top-1, independent")  # what does not get there in 500 steps
+LONGER = ("crossed", "dilated")  # what does not get there in 500 steps
 LEAKS = {  # what carries news over a region's border beside routing
     "stem, LCE, position code": TrainConfig(model="nano"),
     "stem": TrainConfig(model="nano", without=("lce", "position")),
@@ -39,7 +39,7 @@ SAME_COST = ("top-4", "top-4, independent", "local", "random")  # each region re
 BOARDS = {
     "8 glyphs": Recall(glyphs=8),
     "noise 1": Recall(noise=1.0),
-    "8x8 cells": Recall(cells=8),
+    "6x6 cells": Recall(cells=6),
 }
 TRAINED = {
     "recall_routers": ROUTED,
