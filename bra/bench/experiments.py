@@ -37,9 +37,12 @@ LEAKS = {  # what carries news over a region's border beside routing
 FASHION = fashion_mnist()
 SAME_COST = ("top-4", "top-4, independent", "local", "random")  # each region reads 4
 BOARDS = {
+    "4x4 cells": Recall(),
     "8 glyphs": Recall(glyphs=8),
+    "noise 0.5": Recall(noise=0.5),
     "noise 1": Recall(noise=1.0),
     "6x6 cells": Recall(cells=6),
+    "8x8 cells": Recall(cells=8),
 }
 TRAINED = {
     "recall_routers": ROUTED,
@@ -50,8 +53,8 @@ TRAINED = {
     },
     "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in LONGER},
     "recall_boards": {
-        f"{name}, {board}": replace(ROUTED[name], recall=BOARDS[board])
-        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 1")}.items()
+        f"{name}, {board}": replace(ROUTED[name], model="nano", recall=BOARDS[board])
+        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()
         for board in boards
     },
     "fashion_mnist": {
