@@ -36,13 +36,10 @@ LEAKS = {  # what carries news over a region's border beside routing
 }
 FASHION = fashion_mnist()
 SAME_COST = ("top-4", "top-4, independent", "local", "random")  # each region reads 4
-BOARDS = {
-    "4x4 cells": Recall(),
-    "8 glyphs": Recall(glyphs=8),
-    "noise 0.5": Recall(noise=0.5),
-    "noise 1": Recall(noise=1.0),
-    "6x6 cells": Recall(cells=6),
-    "8x8 cells": Recall(cells=8),
+BOARDS = {  # a board that differs in one thing, and who is tried on it; 4x4 cells, 4 glyphs, no noise is recall_routers
+    "8 glyphs": (Recall(glyphs=8), ("top-4", "all")),
+    "noise 1": (Recall(noise=1.0), ("top-4", "all")),
+    "6x6 cells": (Recall(cells=6), ("top-4",)),
 }
 TRAINED = {
     "recall_routers": ROUTED,
@@ -53,9 +50,9 @@ TRAINED = {
     },
     "recall_longer": {f"{name}, 2000 steps": replace(ROUTED[name], steps=2000) for name in LONGER},
     "recall_boards": {
-        f"{name}, {board}": replace(ROUTED[name], model="nano", recall=BOARDS[board])
-        for name, boards in {"top-4": BOARDS, "all": ("8 glyphs", "noise 0.5", "noise 1")}.items()
-        for board in boards
+        f"{name}, {label}": replace(ROUTED[name], recall=board)
+        for label, (board, names) in BOARDS.items()
+        for name in names
     },
     "fashion_mnist": {
         name: replace(FASHION, router=ROUTED[name].router, k=ROUTED[name].k, start=ROUTED[name].start)

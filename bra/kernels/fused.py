@@ -138,13 +138,13 @@ def as_bytes(valid: Tensor | None) -> Tensor | None:
 
 
 def plan(q: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | None) -> tuple[tuple[int], dict]:
-    """How many programs, and their settings. A tile has 16 rows at least: tensor cores multiply no smaller ones."""
+    """How many programs, and their settings."""
     import triton
     import triton.language as tl
 
     (regions, n), d = table.shape, q.shape[1] // heads
     t, half = q.shape[0] // max(1, regions), q.dtype in HALF
-    own = max(16, min(64, triton.next_power_of_2(t)))
+    own, step = tile(t, q.dtype)
     settings = {
         "log2_scale": scale * LOG2_E,
         "WIDE": tl.float64 if q.dtype == torch.float64 else tl.float32,
@@ -154,9 +154,14 @@ def plan(q: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | Non
         "T": t,
         "D": d,
         "OWN": own,
-        "STEP": 64 if half else 32,
+        "STEP": step,
         "WIDTH": max(16, triton.next_power_of_2(d)),
         "MASKED": valid is not None,
         "num_warps": 2 if half and own < 64 else 4,
     }
     return (regions * triton.cdiv(t, own) * heads,), settings
+
+
+def tile(t: int, dtype: torch.dtype) -> tuple[int, int]:
+    """OWN and STEP, the rows and columns of a tile of scores. Tensor cores multiply nothing smaller than 16 rows."""
+    return max(16, min(64, 1 << (t - 1).bit_length())), 64 if dtype in HALF else 32

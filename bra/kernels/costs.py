@@ -1,0 +1,179 @@
+"""What each way of `attend` moves and multiplies, counted: a list of kernels, forward and backward.
+
+The counts of `fused` are exact: a test compares them with what the programs touch. Those of PyTorch's kernels (gathered,
+masked, dense) and of FlexAttention follow from what these must read and write, in tiles of 128: they are the least that
+such kernels can do. Not counted: a mask of padded tokens, and the few bytes of an index.
+
+Symbols: S bytes in one of q, k, v; L bytes in one number a query and head (log-sum-exp); n regions read; m tiles a region.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bra.kernels.flex import block_size, blocks_read
+from bra.kernels.fused import tile
+
+TILE = 128  # rows and columns of a tile of scores in kernels that are not ours
+
+
+class Kernel(NamedTuple):
+    """One kernel's work. loads, stores: bytes that are asked for; a cache may serve what is asked for again.
+
+    least: bytes in different places, which must cross the memory bus once. products: multiply-adds, also those that
+    a tile's empty rows waste. powers: exponentials.
+    """
+
+    name: str
+    loads: int
+    stores: int
+    least: int
+    products: int = 0
+    powers: int = 0
+    launches: int = 1
+
+
+class Reading(NamedTuple):
+    """Who reads what, of which size. index: (b r n); t tokens of c channels a region."""
+
+    index: Tensor
+    t: int
+    c: int
+    heads: int
+    dtype: torch.dtype = torch.float16
+
+    @property
+    def queries(self) -> int:
+        """How many queries there are: tokens of all images and regions."""
+        b, r, _ = self.index.shape
+        return b * r * self.t
+
+    @property
+    def tensor_bytes(self) -> int:
+        """S: bytes in one of q, k, v, the output, and their gradients."""
+        return self.queries * self.c * self.dtype.itemsize
+
+    @property
+    def sum_bytes(self) -> int:
+        """L: bytes in one number a query and head, which is float32, or float64."""
+        return self.queries * self.heads * max(4, self.dtype.itemsize if self.dtype == torch.float64 else 4)
+
+
+class Cost(NamedTuple):
+    """The kernels of one way."""
+
+    forward: list[Kernel]
+    backward: list[Kernel]
+
+    def total(self, field: str, mode: str = "train") -> int:
+        """A field's sum over all kernels; mode: inference (forward alone) or train."""
+        kernels = self.forward + (self.backward if mode == "train" else [])
+        return sum(getattr(kernel, field) for kernel in kernels)
+
+
+def up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple
+
+
+def fused(reading: Reading) -> Cost:
+    """`attend_fused`: every tile of queries loads the keys and values that its region reads; nothing else is stored."""
+    index, t, c, heads, dtype = reading
+    (b, r, n), S, L = index.shape, reading.tensor_bytes, reading.sum_bytes
+    own, step = tile(t, dtype)
+    m, width = -(-t // own), max(16, 1 << (c // heads - 1).bit_length())
+    programs = b * r * m * heads
+    listed = programs * n * t  # entries of the table that are looked up: one a token that is walked over
+    walk, scores = 2 * m * n * S, programs * own * up(n * t, step)
+    named = torch.bincount((index + r * torch.arange(b)[:, None, None]).flatten(), minlength=b * r)
+    back = m * heads * own * sum(up(int(count) * t, step) for count in named)  # scores, tiled from the keys' side
+    return Cost(
+        [Kernel("forward", S + walk + 4 * listed, S + L, 4 * S + L, 2 * scores * width, scores)],
+        [
+            Kernel("queries", 3 * S + walk + L + 4 * listed, S + L, 6 * S + 2 * L, 3 * scores * width, scores),
+            Kernel("invert", 12 * b * r * n, 12 * b * r * n, 24 * b * r * n, launches=6),
+            Kernel(
+                "keys",
+                2 * S + walk + 2 * m * n * L + 8 * listed + 16 * programs,
+                2 * S, 6 * S + 2 * L, 4 * back * width, back,
+            ),
+        ],
+    )  # fmt: skip
+
+
+def gathered(reading: Reading) -> Cost:
+    """`attend_gathered`: keys and values are copied n times; their gradients are added up where they came from."""
+    index, t, c, heads, _ = reading
+    (b, r, n), S, L = index.shape, reading.tensor_bytes, reading.sum_bytes
+    m = -(-t // TILE)
+    scores = b * r * heads * up(t, TILE) * up(n * t, TILE)
+    products = scores * c // heads
+    return Cost(
+        [
+            Kernel("gather", 2 * n * S, 2 * n * S, (2 + 2 * n) * S, launches=2),
+            Kernel("attend", S + 2 * m * n * S, S + L, (2 + 2 * n) * S + L, 2 * products, scores),
+        ],
+        [
+            Kernel(
+                "attend", (3 + 4 * m * n) * S + 2 * L, (1 + 2 * n) * S, (4 + 4 * n) * S + L, 5 * products, scores,
+                launches=3,
+            ),
+            Kernel("add up", 4 * n * S, 2 * (1 + n) * S, (2 + 2 * n) * S, launches=4),
+        ],
+    )  # fmt: skip
+
+
+def dense(reading: Reading) -> Cost:
+    """Attention to all tokens with a fused kernel: every tile of queries loads all keys and values."""
+    return all_to_all(reading, bias=0)
+
+
+def masked(reading: Reading) -> Cost:
+    """`attend_masked`: dense, and a bias for each pair of tokens that is written once and read for each head."""
+    b, r, _ = reading.index.shape
+    pairs = b * (r * reading.t) ** 2 * reading.dtype.itemsize
+    cost = all_to_all(reading, pairs)
+    return Cost([Kernel("bias", pairs, pairs, pairs, launches=6), *cost.forward], cost.backward)
+
+
+def all_to_all(reading: Reading, bias: int) -> Cost:
+    """Every token attends to every token; bias: bytes that every head reads besides."""
+    b, r, _ = reading.index.shape
+    S, L, m = reading.tensor_bytes, reading.sum_bytes, -(-r * reading.t // TILE)
+    scores = b * reading.heads * up(r * reading.t, TILE) ** 2
+    products, biases = scores * reading.c // reading.heads, reading.heads * bias
+    return Cost(
+        [Kernel("attend", (1 + 2 * m) * S + biases, S + L, 4 * S + L + bias, 2 * products, scores)],
+        [
+            Kernel(
+                "attend", (4 + 4 * m) * S + 2 * m * L + biases, (3 + m) * S, 8 * S + 2 * L + bias, 5 * products, scores,
+                launches=3,
+            )
+        ],
+    )  # fmt: skip
+
+
+def flex(reading: Reading) -> Cost:
+    """`attend_flex`: blocks of keys that hold something read are loaded whole, with a bias for each pair."""
+    index, t, c, heads, dtype = reading
+    (b, r, _), S, L, size = index.shape, reading.tensor_bytes, reading.sum_bytes, block_size(t)
+    blocks = int(blocks_read(index, r, t).kv_num_blocks.sum()) * heads
+    scores, walk = blocks * size**2, 2 * blocks * size * c // heads * dtype.itemsize
+    products, biases, table = scores * c // heads, 4 * scores, 4 * b * r * r
+    return Cost(
+        [
+            Kernel("block table", table, table, 2 * table, launches=12),
+            Kernel("attend", S + walk + biases, S + L, 4 * S + L + table, 2 * products, scores),
+        ],
+        [
+            Kernel("delta", 2 * S, L, 2 * S + L),
+            Kernel(
+                "attend", (4 * S + 2 * L) + 2 * walk + 2 * biases, 3 * S, 7 * S + 2 * L + table, 7 * products, 2 * scores
+            ),
+        ],
+    )  # fmt: skip
+
+
+WAYS = {"gathered": gathered, "masked": masked, "fused": fused, "flex": flex, "dense": dense}
+"""Every way that a GPU may take, and dense attention beside them. (In pieces is for a CPU's cache.)"""
