@@ -18,19 +18,19 @@ class Touched:
     def __init__(self, monkeypatch):
         from triton.runtime import interpreter
 
-        self.kernels, self.patch = {}, monkeypatch
+        self.kernels, self.running = {}, ""
         builder = interpreter.InterpreterBuilder
         load, store, dot, power = (
             getattr(builder, name)
             for name in ("create_masked_load", "create_masked_store", "create_dot", "create_exp2")
         )
 
-        def masked_load(this, pointers, mask, *rest):
+        def create_masked_load(this, pointers, mask, *rest):
             found = load(this, pointers, mask, *rest)
             self.count("loads", int(mask.data.sum()) * found.data.dtype.itemsize)
             return found
 
-        def masked_store(this, pointers, value, mask, *rest):
+        def create_masked_store(this, pointers, value, mask, *rest):
             self.count("stores", int(mask.data.sum()) * pointers.get_element_ty().primitive_bitwidth // 8)
             return store(this, pointers, value, mask, *rest)
 
@@ -42,9 +42,8 @@ class Touched:
             self.count("powers", x.data.size if x.data.ndim == 2 else 0)  # of scores, not of a row's shrinking
             return power(this, x)
 
-        for patched in (masked_load, masked_store, create_dot, create_exp2):
-            name = patched.__name__ if patched.__name__.startswith("create") else f"create_{patched.__name__}"
-            monkeypatch.setattr(builder, name, patched)
+        for counted in (create_masked_load, create_masked_store, create_dot, create_exp2):
+            monkeypatch.setattr(builder, counted.__name__, counted)
 
     def count(self, what, amount):
         kernel = self.kernels.setdefault(self.running, {"loads": 0, "stores": 0, "products": 0, "powers": 0})
@@ -114,7 +113,7 @@ def test_where_tiles_are_full_products_are_those_of_the_sums():
 
 
 def test_what_is_gathered_is_counted_as_large_as_it_is():
-    _, r, n = FULL.index.shape
+    r = FULL.index.shape[1]
     q = torch.randn(1, r, FULL.t, FULL.c)
     with LargestTensor() as largest:
         bra.gather_regions(q, FULL.index)

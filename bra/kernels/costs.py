@@ -1,10 +1,11 @@
 """What each way of `attend` moves and multiplies, counted: a list of kernels, forward and backward.
 
-The counts of `fused` are exact: a test compares them with what the programs touch. Those of PyTorch's kernels (gathered,
-masked, dense) and of FlexAttention follow from what these must read and write, in tiles of 128: they are the least that
-such kernels can do. Not counted: a mask of padded tokens, and the few bytes of an index.
+The counts of `fused` are exact: a test compares them with what the programs touch. Those of PyTorch's kernels
+(gathered, masked, dense) and of FlexAttention follow from what these must read and write, in tiles of 128: they are the
+least that such kernels can do. Not counted: a mask of padded tokens, and the few bytes of an index.
 
-Symbols: S bytes in one of q, k, v; L bytes in one number a query and head (log-sum-exp); n regions read; m tiles a region.
+Symbols: S bytes of one of q, k, v; L bytes of one number a query and head (log-sum-exp); n regions read; m tiles a
+region.
 """
 
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class Reading(NamedTuple):
     @property
     def sum_bytes(self) -> int:
         """L: bytes in one number a query and head, which is float32, or float64."""
-        return self.queries * self.heads * max(4, self.dtype.itemsize if self.dtype == torch.float64 else 4)
+        return self.queries * self.heads * (8 if self.dtype == torch.float64 else 4)
 
 
 class Cost(NamedTuple):
@@ -169,10 +170,10 @@ def flex(reading: Reading) -> Cost:
         [
             Kernel("delta", 2 * S, L, 2 * S + L),
             Kernel(
-                "attend", (4 * S + 2 * L) + 2 * walk + 2 * biases, 3 * S, 7 * S + 2 * L + table, 7 * products, 2 * scores
+                "attend", 4 * S + 2 * L + 2 * walk + 2 * biases, 3 * S, 7 * S + 2 * L + table, 7 * products, 2 * scores
             ),
         ],
-    )  # fmt: skip
+    )
 
 
 WAYS = {"gathered": gathered, "masked": masked, "fused": fused, "flex": flex, "dense": dense}
