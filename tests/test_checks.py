@@ -208,6 +208,17 @@ def by_rate(**mistake):
     return lambda *given: rate_of_step(*given, **mistake)
 
 
+def merged(best, total, mixed, best_2, total_2, mixed_2, *, high=torch.maximum, power=torch.exp2):
+    """Two pieces of a softmax, one after the other, row by row."""
+    top = high(best, best_2)
+    one, two = total * power(best - top), total_2 * power(best_2 - top)
+    return (mixed * power(best - top)[:, None] + mixed_2 * power(best_2 - top)[:, None]) / (one + two)[:, None]
+
+
+def read_by(table):
+    return torch.tensor([i for j in range(len(table)) for i, row in enumerate(table.tolist()) for n in row if n == j])
+
+
 RIGHT = {
     "patterns": windows,
     "partition": cut,
@@ -221,9 +232,12 @@ RIGHT = {
     "train": hit_rate,
     "explorer": rolled_out,
     "imagenet100": rate_of_step,
+    "kernels": merged,
+    "kernels_readers": read_by,
 }
 
 NUMBERS = ["train", "imagenet100"]  # whose answer is one number
+WHOLE = ("patterns", "topk", "kernels_readers")  # whose answers are numbers of regions
 
 # --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
 
@@ -531,6 +545,22 @@ WRONG = [
     ("explorer", "first block only", lambda index: rolled_out(index[:1]), "after the first block"),
     ("explorer", "last block only", lambda index: rolled_out(index[-1:]), "last block alone"),
     ("explorer", "repeats count once", lambda index: rolled_out(index, once=True), "listed twice"),
+    ("kernels", "no rescaling", lambda a, s, m, b, t, n: (m + n) / (s + t)[:, None], "as they are"),
+    ("kernels", "only totals rescaled", lambda a, s, m, b, t, n: (m + n) / (s * 2 ** (a - a.maximum(b)) + t * 2 ** (b - a.maximum(b)))[:, None], "not what is mixed"),
+    ("kernels", "only mixed rescaled", lambda a, s, m, b, t, n: merged(a, s, m, b, t, n) * (s * 2 ** (a - a.maximum(b)) + t * 2 ** (b - a.maximum(b)))[:, None] / (s + t)[:, None], "not the totals"),
+    ("kernels", "base e", lambda *given: merged(*given, power=torch.exp), "exp2"),
+    ("kernels", "sign", lambda *given: merged(*given, power=lambda x: 2.0**-x), "wrong piece shrinks"),
+    ("kernels", "other piece's factor", lambda a, s, m, b, t, n: merged(b, s, m, a, t, n), "wrong piece shrinks"),
+    ("kernels", "relative to the first", lambda *given: merged(*given, high=lambda a, b: a), "first piece's best"),
+    ("kernels", "relative to nothing", lambda *given: merged(*given, high=lambda a, b: torch.zeros_like(a)), "infinite for large"),
+    ("kernels", "mean of outputs", lambda a, s, m, b, t, n: (m / s[:, None] + n / t[:, None]) / 2, "mean of the two"),
+    ("kernels", "not divided", lambda a, s, m, b, t, n: m * 2 ** (a - a.maximum(b))[:, None] + n * 2 ** (b - a.maximum(b))[:, None], "divide by the total"),
+    ("kernels_readers", "places", lambda table: torch.argsort(table.reshape(-1), stable=True), "p // n"),
+    ("kernels_readers", "ranks", lambda table: torch.sort(table.flatten(), stable=True)[1] % table.shape[1], "rank at which"),
+    ("kernels_readers", "values", lambda table: torch.tensor(sorted(table.flatten().tolist())), "not its values"),
+    ("kernels_readers", "row by row", lambda table: torch.cat([row.argsort(stable=True) for row in table]), "each row by itself"),
+    ("kernels_readers", "last region first", lambda table: torch.tensor([i for j in reversed(range(len(table))) for i, row in enumerate(table.tolist()) for n in row if n == j]), "Begin with region 0"),
+    ("kernels_readers", "unchanged", lambda table: table.reshape(-1), "as it is"),
 ]  # fmt: skip
 
 
@@ -571,7 +601,7 @@ def test_what_is_not_yet_an_answer_is_told_so(name):
     assert "raised SystemExit" in check(lambda *given: sys.exit()).text
     assert "raised" in check(lambda *given: RIGHT[name](*given).to_sparse()).text
     assert "Its shape is (7,), but must be " in check(lambda *given: torch.zeros(7)).text
-    assert "NaN" in check(lambda *given: RIGHT[name](*given) * math.nan).text or name in ("patterns", "topk")
+    assert "NaN" in check(lambda *given: RIGHT[name](*given) * math.nan).text or name in WHOLE
 
 
 @pytest.mark.parametrize("name", set(RIGHT) - {"patterns", "imagenet100"})  # these are given plain numbers
@@ -680,6 +710,11 @@ RECALLED = {
         ((4, 2.5e-4), "256 images"), ((5, 2.5e-4), "multiple of 5"), ((6, 2.5e-4), "would not be equal"), ((16, 2.5e-4), "fewer and larger"),
         ((128, 2.5e-4), "how many images a part has"), ((8, 1e-3), "rate for 1024"), ((8, 4e-3), "other way round"), ((8, 5e-4), "root"),
     ]),
+    "kernels": (("fused", "dense", "gathered"), [
+        (("gathered", "dense", "gathered"), "reads it again"), (("dense", "dense", "gathered"), "and reads 4"),
+        (("fused", "fused", "gathered"), "most of it is empty"), (("fused", "masked", "gathered"), "Nearly"),
+        (("fused", "dense", "fused"), "no matrix units"), (("fused", "dense", "flex"), "is one of them"),
+    ]),
 }  # fmt: skip
 
 
@@ -688,14 +723,14 @@ def recalled(name, answers):
 
 
 def test_every_step_has_a_check_of_its_recall_question():
-    assert RECALLED.keys() == RIGHT.keys()
+    assert RECALLED.keys() == RIGHT.keys() - {"kernels_readers"}, "a step's second check has none"
 
 
 @pytest.mark.parametrize("name", RECALLED)
 def test_right_answers_of_a_recall_question_pass(name):
     right, _ = RECALLED[name]
     assert recalled(name, right), recalled(name, right)
-    as_read = [list(x) if isinstance(x, tuple | set) else torch.tensor(x) for x in right]
+    as_read = [list(x) if isinstance(x, tuple | set) else x if isinstance(x, str) else torch.tensor(x) for x in right]
     assert recalled(name, as_read), "lists and tensors are as good"
 
 

@@ -16,6 +16,7 @@ from bra.checks.explorer import explorer, explorer_recall
 from bra.checks.gather import gather, gather_recall
 from bra.checks.imagenet100 import imagenet100, imagenet100_recall
 from bra.checks.judge import Verdict
+from bra.checks.kernels import kernels, kernels_readers, kernels_recall
 from bra.checks.layer import layer, layer_recall
 from bra.checks.lce import lce, lce_recall
 from bra.checks.partition import partition, partition_recall
@@ -38,6 +39,9 @@ __all__ = [
     "gather_recall",
     "imagenet100",
     "imagenet100_recall",
+    "kernels",
+    "kernels_readers",
+    "kernels_recall",
     "layer",
     "layer_recall",
     "lce",

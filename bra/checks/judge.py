@@ -69,7 +69,7 @@ def agrees(given, right) -> bool:
     try:
         if isinstance(right, tuple | frozenset):
             return type(right)(given) == right
-        if isinstance(right, bool):
+        if isinstance(right, bool | str):
             return bool(given == right)
         return math.isclose(given, right, rel_tol=0 if isinstance(right, int) else 0.005)
     except (TypeError, ValueError, RuntimeError):  # it is of a kind that cannot be compared

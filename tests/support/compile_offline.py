@@ -1,4 +1,4 @@
-"""Compile the fused programs for GPUs that are not here. A line of JSON each: are matrix units used, is anything spilled?
+"""Compile the fused programs for GPUs that are not here. A line of JSON each: matrix units, spills.
 
 A process of its own, in which Triton does not interpret: TRITON_INTERPRET must not be 1.
 """
