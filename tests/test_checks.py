@@ -550,7 +550,7 @@ WRONG = [
     ("kernels", "only mixed rescaled", lambda a, s, m, b, t, n: merged(a, s, m, b, t, n) * (s * 2 ** (a - a.maximum(b)) + t * 2 ** (b - a.maximum(b)))[:, None] / (s + t)[:, None], "not the totals"),
     ("kernels", "base e", lambda *given: merged(*given, power=torch.exp), "exp2"),
     ("kernels", "sign", lambda *given: merged(*given, power=lambda x: 2.0**-x), "wrong piece shrinks"),
-    ("kernels", "other piece's factor", lambda a, s, m, b, t, n: merged(b, s, m, a, t, n), "wrong piece shrinks"),
+    ("kernels", "other piece's factor", lambda a, s, m, b, t, n: merged(b, s, m, a, t, n), "the one with the smaller best"),
     ("kernels", "relative to the first", lambda *given: merged(*given, high=lambda a, b: a), "first piece's best"),
     ("kernels", "relative to nothing", lambda *given: merged(*given, high=lambda a, b: torch.zeros_like(a)), "infinite for large"),
     ("kernels", "mean of outputs", lambda a, s, m, b, t, n: (m / s[:, None] + n / t[:, None]) / 2, "mean of the two"),
