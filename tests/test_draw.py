@@ -335,6 +335,14 @@ def test_the_map_joins_the_steps_that_hand_something_on():
     assert all(left < x < right and low < y < high for points in arrows(axes) for x, y in points)
 
 
+def test_a_frame_stands_around_what_the_kernels_do_at_once():
+    axes = draw.bra_map("kernels").figure.axes[0]
+    (lit,) = [patch for patch in axes.patches if to_hex(patch.get_facecolor()) == YELLOW.lower()]
+    words = {text.get_text(): text.get_position() for text in axes.texts if text.get_text()}
+    inside = {word.split("\n")[0] for word, at in words.items() if lit.get_bbox().contains(*at)}
+    assert inside == {"04 gather", "05 attention", "09 kernels: both at once", "index"}
+
+
 def test_the_fixed_table_is_an_alternative():
     axes = draw.bra_map("layer").figure.axes[0]
     (dashed,) = [box for box in axes.patches if box.get_linestyle() == "--"]
@@ -356,6 +364,7 @@ def test_the_map_numbers_the_steps_as_the_notebooks_do():
         "the attention (05)",
         "a convolution of the values (06)",
         "07 is the whole",
+        "09 gathers nothing and does 04 and 05 at once",
     ):
         assert told in picture.alt
     drawn = {text.get_text()[:2]: text.get_text()[3:].split("\n")[0] for text in picture.figure.axes[0].texts}
@@ -679,3 +688,16 @@ def test_scaling_draws_each_way_on_logarithmic_axes_and_tells_its_ends():
     assert time.lines[1].get_ydata().tolist() == [0.5, 4.0] and memory.lines[0].get_xdata().tolist() == [224, 512]
     assert {axes.get_xscale() for axes in (time, memory)} == {axes.get_yscale() for axes in (time, memory)} == {"log"}
     assert "ours: 1 to 5 seconds; compiled: 0.5 to 4 seconds; ours: 2 to 8 GiB, peak." in picture.alt
+
+
+def test_bars_stand_one_behind_the_other_and_a_part_looks_the_same_in_each():
+    picture = draw.bars({"a": {"p": 2, "q": 3}, "b": {"q": 5}}, "bytes", "Moved")
+    (axes,) = picture.figure.axes
+    ends = [(bar.get_x(), bar.get_width(), round(bar.get_y() + bar.get_height() / 2)) for bar in axes.patches]
+    assert ends == [(0, 2, 0), (2, 3, 0), (0, 5, 1)]
+    p, q, same = ((bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches)
+    assert q == same and p[0] != q[0] and p[1] != q[1], "colour is not the only difference"
+    assert ticks(axes.yaxis) == [(0, "a"), (1, "b")] and axes.yaxis_inverted()
+    (legend,) = picture.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["p", "q"]
+    assert picture.alt == "Moved, bytes. a: p 2, q 3; b: q 5."

@@ -6,7 +6,7 @@ does not see it.
 
 from bra.draw.flow import bra_map, data_flow
 from bra.draw.picture import Picture
-from bra.draw.plots import curves, router_comparison, routing_statistics, scaling, training_curves
+from bra.draw.plots import bars, curves, router_comparison, routing_statistics, scaling, training_curves
 from bra.draw.regions import (
     heat_maps,
     images,
@@ -22,6 +22,7 @@ from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [
     "Picture",
+    "bars",
     "bra_map",
     "curves",
     "data_flow",

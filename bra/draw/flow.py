@@ -23,6 +23,7 @@ ARROWS = [
     ("partition", "gather", "keys, values"), ("gather", "attention", ""),
 ]  # fmt: skip
 FRAMES = {
+    "kernels": "09 kernels: both at once",
     "layer": "07 layer",
     "biformer": "08 biformer: many layers",
     "train": "11 train: learn the weights",
@@ -35,7 +36,7 @@ def bra_map(step: str) -> Picture:
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     axes = empty(figure, (-1.6, 13.8), (-1.75, 5.4))
     for number, (name, label) in enumerate(FRAMES.items()):
-        frame(axes, label, 0.3 * number, lit=name == step)
+        frame(axes, label, number - 1, lit=name == step)
     for name, (x, y, label) in BOXES.items():
         box(axes, x, y, label, lit=name == step, dashed=name == "patterns")
     for source, target, label in ARROWS:
@@ -57,7 +58,7 @@ def bra_map(step: str) -> Picture:
         "Map of Bi-level Routing Attention: tokens are cut into regions (01); mean queries and keys give an affinity "
         "between regions (02), its top k an index (03); or a fixed table gives the index instead (00). The index "
         "gathers keys and values (04) for the attention (05); a convolution of the values (06) is added; 07 is the "
-        f"whole. Lit here: {lit}.",
+        f"whole. 09 gathers nothing and does 04 and 05 at once. Lit here: {lit}.",
     )
 
 
@@ -104,17 +105,20 @@ def box(axes: Axes, x: float, y: float, label: str, lit: bool, dashed: bool = Fa
     axes.text(x, y, label, ha="center", va="center", fontsize=8, weight="bold" if lit else "normal", zorder=3)
 
 
-def frame(axes: Axes, label: str, margin: float, lit: bool) -> None:
-    """A frame around all steps, with its name at the foot."""
+def frame(axes: Axes, label: str, number: int, lit: bool) -> None:
+    """Frame -1 stands around gather and attention, its name above them; the others around all steps, named below."""
     style = {"facecolor": YELLOW if lit else "none", "alpha": 0.35 if lit else 1, "linewidth": 3 if lit else 1}
-    left, low, right, top = 0.05 - margin, -0.75 - margin, 12.8 + margin, 4.45 + margin
-    corner = (left, low)
-    axes.add_patch(
-        FancyBboxPatch(
-            corner, right - left, top - low, boxstyle="round,pad=0,rounding_size=0.1", zorder=-margin, **style
-        )
+    margin = 0.3 * number
+    left, low, right, top = (0.05 - margin, -0.75 - margin, 12.8 + margin, 4.45 + margin)
+    word = left + 0.1, low + 0.05
+    if number < 0:
+        left, low, right, top = 5.98, 0.67, 11.02, 1.98
+        word = 8.5, 1.67
+    shape = FancyBboxPatch(
+        (left, low), right - left, top - low, boxstyle="round,pad=0,rounding_size=0.1", zorder=-margin, **style
     )
-    axes.text(left + 0.1, low + 0.05, label, fontsize=8, va="bottom", weight="bold" if lit else "normal")
+    axes.add_patch(shape)
+    axes.text(*word, label, fontsize=8, va="bottom", weight="bold" if lit else "normal")
 
 
 def join(axes: Axes, start: Point, end: Point, label: str, style: str = "-") -> None:

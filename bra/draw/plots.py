@@ -103,6 +103,31 @@ def curves(
     return Picture(figure, f"{labels[1]} against {labels[0]}, from {x[0]:g} to {x[-1]:g}. {'; '.join(told)}.")
 
 
+def bars(parts: Mapping[str, Mapping[str, float]], label: str, title: str) -> Picture:
+    """One bar a name, made of named parts, one behind the other; label names the axis."""
+    names = list(dict.fromkeys(name for part in parts.values() for name in part))
+    figure = Figure(figsize=(8, 1.4 + 0.45 * len(parts)), layout="constrained")
+    axes = figure.subplots()
+    for row, part in enumerate(parts.values()):
+        start = 0
+        for name, length in part.items():
+            at = names.index(name)
+            look = {"color": LINES[at % len(LINES)][1], "hatch": ("", "//", "..", "xx", "\\\\", "oo")[at % len(LINES)]}
+            axes.barh(row, length, left=start, edgecolor="white", label=name, **look)
+            start += length
+        axes.text(start, row, f" {start:.4g}", va="center", fontsize=9)
+    axes.set_yticks(range(len(parts)), list(parts))
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set(xlabel=label, title=title)
+    keys = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=3, fontsize=8)
+    told = [
+        f"{bar}: " + ", ".join(f"{name} {length:.4g}" for name, length in part.items()) for bar, part in parts.items()
+    ]
+    return Picture(figure, f"{title}, {label}. {'; '.join(told)}.")
+
+
 def scaling(
     sizes: Sequence[int], seconds: Mapping[str, Sequence[float]], gigabytes: Mapping[str, Sequence[float]], title: str
 ) -> Picture:
