@@ -103,7 +103,7 @@ def curves(
     return Picture(figure, f"{labels[1]} against {labels[0]}, from {x[0]:g} to {x[-1]:g}. {'; '.join(told)}.")
 
 
-def bars(parts: Mapping[str, Mapping[str, float]], label: str, title: str) -> Picture:
+def bars(parts: Mapping[str, Mapping[str, int | float]], label: str, title: str) -> Picture:
     """One bar a name, made of named parts, one behind the other; label names the axis."""
     names = list(dict.fromkeys(name for part in parts.values() for name in part))
     figure = Figure(figsize=(8, 1.4 + 0.45 * len(parts)), layout="constrained")
