@@ -118,7 +118,7 @@ def test_what_is_gathered_is_counted_as_large_as_it_is():
     with LargestTensor() as largest:
         bra.gather_regions(q, FULL.index)
     gather, attend = costs.gathered(FULL).forward
-    assert gather.stores == 2 * largest.bytes == attend.loads - FULL.tensor_bytes
+    assert gather.stores == 2 * largest.bytes == attend.loads - FULL.unit
     with LargestTensor() as largest:
         bra.attend(q, q, q, FULL.index, FULL.heads, way=bra.attention.attend_masked)
     bias, _ = costs.masked(FULL).forward

@@ -4,8 +4,8 @@ The counts of `fused` are exact: a test compares them with what the programs tou
 (gathered, masked, dense) and of FlexAttention follow from what these must read and write, in tiles of 128: they are the
 least that such kernels can do. Not counted: a mask of padded tokens, and the few bytes of an index.
 
-Symbols: S bytes of one of q, k, v; L bytes of one number a query and head (log-sum-exp); n regions read; m tiles a
-region.
+Words: unit, the bytes of one of q, k, v; sums, those of one number a query and head (log-sum-exp); n regions are read;
+tiles, how many one region takes.
 """
 
 from typing import NamedTuple
@@ -51,13 +51,13 @@ class Reading(NamedTuple):
         return b * r * self.t
 
     @property
-    def tensor_bytes(self) -> int:
-        """S: bytes in one of q, k, v, the output, and their gradients."""
+    def unit(self) -> int:
+        """Bytes of one of q, k, v, the output, and their gradients."""
         return self.queries * self.c * self.dtype.itemsize
 
     @property
-    def sum_bytes(self) -> int:
-        """L: bytes in one number a query and head, which is float32, or float64."""
+    def sums(self) -> int:
+        """Bytes of one number a query and head, which is float32, or float64."""
         return self.queries * self.heads * (8 if self.dtype == torch.float64 else 4)
 
 
@@ -81,48 +81,63 @@ def up(number: int, multiple: int) -> int:
 def fused(reading: Reading) -> Cost:
     """`attend_fused`: every tile of queries loads the keys and values that its region reads; nothing else is stored."""
     index, t, c, heads, dtype = reading
-    (b, r, n), S, L = index.shape, reading.tensor_bytes, reading.sum_bytes
+    (b, r, n), unit, sums = index.shape, reading.unit, reading.sums
     own, step = tile(t, dtype)
-    m, width = -(-t // own), max(16, 1 << (c // heads - 1).bit_length())
-    programs = b * r * m * heads
+    tiles, width = -(-t // own), max(16, 1 << (c // heads - 1).bit_length())
+    programs = b * r * tiles * heads
     listed = programs * n * t  # entries of the table that are looked up: one a token that is walked over
-    walk, scores = 2 * m * n * S, programs * own * up(n * t, step)
+    walk, scores = 2 * tiles * n * unit, programs * own * up(n * t, step)
     named = torch.bincount((index + r * torch.arange(b)[:, None, None]).flatten(), minlength=b * r)
-    back = m * heads * own * sum(up(int(count) * t, step) for count in named)  # scores, tiled from the keys' side
+    back = tiles * heads * own * sum(up(int(count) * t, step) for count in named)  # scores, tiled from the keys' side
     return Cost(
-        [Kernel("forward", S + walk + 4 * listed, S + L, 4 * S + L, 2 * scores * width, scores)],
+        [Kernel("forward", unit + walk + 4 * listed, unit + sums, 4 * unit + sums, 2 * scores * width, scores)],
         [
-            Kernel("queries", 3 * S + walk + L + 4 * listed, S + L, 6 * S + 2 * L, 3 * scores * width, scores),
+            Kernel(
+                "queries",
+                loads=3 * unit + walk + sums + 4 * listed,
+                stores=unit + sums,
+                least=6 * unit + 2 * sums,
+                products=3 * scores * width,
+                powers=scores,
+            ),
             Kernel("invert", 12 * b * r * n, 12 * b * r * n, 24 * b * r * n, launches=6),
             Kernel(
                 "keys",
-                2 * S + walk + 2 * m * n * L + 8 * listed + 16 * programs,
-                2 * S, 6 * S + 2 * L, 4 * back * width, back,
+                loads=2 * unit + walk + 2 * tiles * n * sums + 8 * listed + 16 * programs,
+                stores=2 * unit,
+                least=6 * unit + 2 * sums,
+                products=4 * back * width,
+                powers=back,
             ),
         ],
-    )  # fmt: skip
+    )
 
 
 def gathered(reading: Reading) -> Cost:
     """`attend_gathered`: keys and values are copied n times; their gradients are added up where they came from."""
     index, t, c, heads, _ = reading
-    (b, r, n), S, L = index.shape, reading.tensor_bytes, reading.sum_bytes
-    m = -(-t // TILE)
+    (b, r, n), unit, sums = index.shape, reading.unit, reading.sums
+    tiles = -(-t // TILE)
     scores = b * r * heads * up(t, TILE) * up(n * t, TILE)
     products = scores * c // heads
     return Cost(
         [
-            Kernel("gather", 2 * n * S, 2 * n * S, (2 + 2 * n) * S, launches=2),
-            Kernel("attend", S + 2 * m * n * S, S + L, (2 + 2 * n) * S + L, 2 * products, scores),
+            Kernel("gather", 2 * n * unit, 2 * n * unit, (2 + 2 * n) * unit, launches=2),
+            Kernel("attend", unit + 2 * tiles * n * unit, unit + sums, (2 + 2 * n) * unit + sums, 2 * products, scores),
         ],
         [
             Kernel(
-                "attend", (3 + 4 * m * n) * S + 2 * L, (1 + 2 * n) * S, (4 + 4 * n) * S + L, 5 * products, scores,
+                "attend",
+                loads=(3 + 4 * tiles * n) * unit + 2 * sums,
+                stores=(1 + 2 * n) * unit,
+                least=(4 + 4 * n) * unit + sums,
+                products=5 * products,
+                powers=scores,
                 launches=3,
             ),
-            Kernel("add up", 4 * n * S, 2 * (1 + n) * S, (2 + 2 * n) * S, launches=4),
+            Kernel("add up", 4 * n * unit, 2 * (1 + n) * unit, (2 + 2 * n) * unit, launches=4),
         ],
-    )  # fmt: skip
+    )
 
 
 def dense(reading: Reading) -> Cost:
@@ -141,36 +156,46 @@ def masked(reading: Reading) -> Cost:
 def all_to_all(reading: Reading, bias: int) -> Cost:
     """Every token attends to every token; bias: bytes that every head reads besides."""
     b, r, _ = reading.index.shape
-    S, L, m = reading.tensor_bytes, reading.sum_bytes, -(-r * reading.t // TILE)
+    unit, sums, tiles = reading.unit, reading.sums, -(-r * reading.t // TILE)
     scores = b * reading.heads * up(r * reading.t, TILE) ** 2
     products, biases = scores * reading.c // reading.heads, reading.heads * bias
     return Cost(
-        [Kernel("attend", (1 + 2 * m) * S + biases, S + L, 4 * S + L + bias, 2 * products, scores)],
+        [Kernel("attend", (1 + 2 * tiles) * unit + biases, unit + sums, 4 * unit + sums + bias, 2 * products, scores)],
         [
             Kernel(
-                "attend", (4 + 4 * m) * S + 2 * m * L + biases, (3 + m) * S, 8 * S + 2 * L + bias, 5 * products, scores,
+                "attend",
+                loads=(4 + 4 * tiles) * unit + 2 * tiles * sums + biases,
+                stores=(3 + tiles) * unit,
+                least=8 * unit + 2 * sums + bias,
+                products=5 * products,
+                powers=scores,
                 launches=3,
             )
         ],
-    )  # fmt: skip
+    )
 
 
 def flex(reading: Reading) -> Cost:
     """`attend_flex`: blocks of keys that hold something read are loaded whole, with a bias for each pair."""
     index, t, c, heads, dtype = reading
-    (b, r, _), S, L, size = index.shape, reading.tensor_bytes, reading.sum_bytes, block_size(t)
+    (b, r, _), unit, sums, size = index.shape, reading.unit, reading.sums, block_size(t)
     blocks = int(blocks_read(index, r, t).kv_num_blocks.sum()) * heads
     scores, walk = blocks * size**2, 2 * blocks * size * c // heads * dtype.itemsize
     products, biases, table = scores * c // heads, 4 * scores, 4 * b * r * r
     return Cost(
         [
             Kernel("block table", table, table, 2 * table, launches=12),
-            Kernel("attend", S + walk + biases, S + L, 4 * S + L + table, 2 * products, scores),
+            Kernel("attend", unit + walk + biases, unit + sums, 4 * unit + sums + table, 2 * products, scores),
         ],
         [
-            Kernel("delta", 2 * S, L, 2 * S + L),
+            Kernel("delta", 2 * unit, sums, 2 * unit + sums),
             Kernel(
-                "attend", 4 * S + 2 * L + 2 * walk + 2 * biases, 3 * S, 7 * S + 2 * L + table, 7 * products, 2 * scores
+                "attend",
+                loads=4 * unit + 2 * sums + 2 * walk + 2 * biases,
+                stores=3 * unit,
+                least=7 * unit + 2 * sums + table,
+                products=7 * products,
+                powers=2 * scores,
             ),
         ],
     )
