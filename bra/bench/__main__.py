@@ -145,7 +145,7 @@ def main(
             raise ValueError(f"repeats must be at least 1, but is {repeats}")
         if official:
             require_clone(official)
-    template = Job(CORES[0], "ours", "train", device, autocast, official and official.resolve())
+    template = Job(CORES[0], "ours", "train", device, "bf16" if autocast else "fp32", official and official.resolve())
     rate, rows = matrix_rate(device), []
     about = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
     about |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate}
