@@ -79,7 +79,7 @@ def median_seconds(
     return {name: statistics.median(spent) for name, spent in times.items()}
 
 
-def kernel_seconds(function: Callable[[], object], device: torch.device | str, calls: int = 3) -> float:
+def kernel_seconds(function: Callable[[], object], device: torch.device | str, calls: int = 1) -> float:
     """How long the kernels of one call run in sum, without the pauses in which a GPU waits for Python; 0: not known."""
     cuda = torch.device(device).type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as record:

@@ -106,7 +106,7 @@ def on_this_gpu(official: Path | None) -> Setting:
     work = Path("runs") / "gpu" / f"{short(name)}-{measured_code()}"
     precisions = ("fp32", "bf16", "fp16") if bf16 else ("fp32", "fp16")
     half, workers = "bf16" if bf16 else "fp16", os.cpu_count() or 1
-    return Setting(name, "cuda", work, REAL, predicted, precisions, half, workers, official)
+    return Setting(name, "cuda", work, REAL, predicted, precisions, precisions, half, workers, official)
 
 
 def to_rehearse(work: Path, official: Path | None) -> Setting:

@@ -40,7 +40,7 @@ def check(setting: Setting, name: str, core: Core, variant: str) -> Rows:
 def draw(core: Core, device: str, dtype: torch.dtype, variant: str) -> tuple[list[Tensor], Tensor, Tensor | None]:
     """q, k, v and the gradient of the output; who reads whom; which tokens are real.
 
-    In the second variant one region is all padding, and all that another reads; and each region that can reads one twice.
+    In the second variant one region is all padding, and all that another reads; and every region reads one twice.
     """
     b, r, t, c, k = core
     draw = torch.Generator().manual_seed(0)
@@ -60,14 +60,9 @@ def outcome(way, tensors: list[Tensor], index: Tensor, valid: Tensor | None, dif
     *parts, grad = tensors
     parts = [x.detach().requires_grad_(differentiable) for x in parts]
     with torch.set_grad_enabled(differentiable):
-        out = attend(*parts, index, out_heads(grad), valid=valid, way=way)
+        out = attend(*parts, index, grad.shape[-1] // HEAD, valid=valid, way=way)
     gradients = torch.autograd.grad(out, parts, grad) if differentiable else ()
     return {"output": out.detach()} | {f"gradient of {x}": g for x, g in zip("qkv", gradients, strict=False)}
-
-
-def out_heads(x: Tensor) -> int:
-    """Heads of 32 channels, as in all published models."""
-    return x.shape[-1] // HEAD
 
 
 def errors(way, tensors, index, valid, differentiable, exact: dict[str, Tensor]) -> dict:

@@ -34,10 +34,11 @@ def largest(setting: Setting, way: str) -> dict:
 
 
 def trial(job: Job) -> tuple[float, str | None]:
-    """Seconds of one step, which may not fit: then why."""
-    reason = None
+    """Seconds of a step, after one in which kernels are compiled; it may not fit: then why."""
     try:
-        return seconds(job.prepare(), torch.device(job.device)), None
+        step = job.prepare()
+        step()
+        return seconds(step, torch.device(job.device)), None
     except torch.cuda.OutOfMemoryError as error:
         reason = in_one_line(error)
     torch.cuda.empty_cache()  # after the error has let go of what it held

@@ -24,7 +24,8 @@ def measure(setting: Setting, about: dict, jobs: list[Job]) -> Rows:
     spent = attempt(partial(timed, steps))
     for way, step in steps.items():  # those that do not fit beside one another are timed one after another
         rows[way] |= {"seconds": spent[way]} if way in spent else attempt(partial(alone, timed, step))
-        rows[way] |= attempt(partial(kernels, step, setting.device))
+        if isinstance(jobs[0].case, Core):  # a whole model's would be too many to note
+            rows[way] |= attempt(partial(kernels, step, setting))
     return list(rows.values())
 
 
@@ -42,9 +43,9 @@ def alone(timed: Callable[[dict], dict[str, float]], step: Callable[[], None]) -
     return {"seconds": timed({"": step})[""]}
 
 
-def kernels(step: Callable[[], None], device: str) -> dict:
+def kernels(step: Callable[[], None], setting: Setting) -> dict:
     """The time of a step's kernels."""
-    return {"kernel_seconds": kernel_seconds(step, device)}
+    return {"kernel_seconds": kernel_seconds(step, setting.device, setting.sizes.repeats)}
 
 
 def layer_pieces(setting: Setting) -> dict:

@@ -16,7 +16,7 @@ from bra.bench.pipeline import REPEATS, Pieces, loader_rate, make_jpegs
 from bra.files import read_json, read_lines, results
 from bra.measure import median_seconds
 from bra.train.config import TrainConfig
-from bra.train.loop import complete, look_away, prepare, train
+from bra.train.loop import fit, prepare, train
 
 IMAGES, EPOCHS = 126_689, 100  # of ImageNet-100's training part; of the recipe
 SOLVED = 0.995  # of the boards, and of the hits: content routing solves recall on a CPU
@@ -135,17 +135,11 @@ def image_verdicts(setting: Setting, rows: Rows) -> list[str]:
 
 def kill_pieces(setting: Setting) -> dict:
     """One for each precision that training has here."""
-    return {precision: partial(killed, setting, precision) for precision in trained_precisions(setting)}
-
-
-def trained_precisions(setting: Setting) -> list[str]:
-    """What autocast has on this device: no fp16 on a CPU, no bf16 on an old GPU."""
-    lower = ["bf16"] if setting.half == "bf16" else []
-    return lower + (["fp16"] if setting.device == "cuda" else []) + ["fp32"]
+    return {precision: partial(killed, setting, precision) for precision in setting.trained}
 
 
 def killed(setting: Setting, precision: str) -> Rows:
-    """The losses of a whole run beside those of one that is killed and goes on; and, if they differ, of a second one."""
+    """The losses of a whole run beside those of one that is killed and goes on; if they differ, of another one."""
     for name in ("whole", "killed", "again"):  # what an interruption has left
         shutil.rmtree(setting.work / "resume" / f"{precision}-{name}", ignore_errors=True)
     step, whole = setting.sizes.killed, live(setting, f"{precision}-whole", precision)
@@ -181,7 +175,7 @@ def be_killed(given: str) -> None:
         if step == values["step"]:
             signal.raise_signal(signal.SIGKILL)
 
-    complete(prepare(config), look_away if values["step"] is None else watch)
+    fit(prepare(config), watch)
 
 
 def largest_difference(losses: list[float], others: list[float]) -> float:
