@@ -161,7 +161,7 @@ def main(
         if rehearse:
             interpret(began)
             folder = results or Path(tempfile.mkdtemp(prefix="bra_rehearsal_"))
-            print("A rehearsal: what is said of speed and errors holds for no GPU (Triton's interpreter cuts bf16 off).")
+            print("A rehearsal: what is said below holds for no GPU (Triton's interpreter cuts bf16 off).")
             setting = to_rehearse(folder / "runs", official and official.resolve())
         else:
             folder, setting = results or Path("book/results"), on_this_gpu(official and official.resolve())
