@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint notebooks lab book clean
+.PHONY: help train test gpu lint notebooks lab book clean
 
 help: ## print this help
 	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^(\w+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
@@ -20,6 +20,9 @@ train: .venv/train.stamp ## train a small BiFormer on the built-in task, or go o
 test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks against their stored outputs
 	$(BIN)/python -m pytest
 	$(BIN)/python -m pytest --nbval notebooks/
+
+gpu: .venv/all.stamp ## measure all that a GPU must show, or go on with it; needs CUDA
+	$(BIN)/python -m bra.bench gpu
 
 lint: .venv/all.stamp ## check style and formatting
 	$(BIN)/python -m ruff check .

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -75,6 +77,21 @@ def median_seconds(
             if repeat:
                 times[name].append(spent)
     return {name: statistics.median(spent) for name, spent in times.items()}
+
+
+def kernel_seconds(function: Callable[[], object], device: torch.device | str, calls: int = 1) -> float:
+    """How long the kernels of one call run in sum, without the pauses in which a GPU waits for Python; 0: not known."""
+    cuda = torch.device(device).type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as record:
+        for _ in range(calls):
+            function()
+        if cuda:
+            torch.cuda.synchronize(device)
+    events = record.key_averages()
+    if not cuda:
+        return sum(event.self_cpu_time_total for event in events) / calls / 1e6
+    on_gpu = [event.self_device_time_total for event in events if event.device_type == DeviceType.CUDA]
+    return sum(on_gpu) / calls / 1e6
 
 
 def environment() -> dict:

@@ -145,10 +145,9 @@ def test_the_parts_of_training_on_photographs_are_measured_apart(tmp_path, monke
     assert all(row["rate"] > 0 for row in rows[:6])
 
 
-def test_the_jpegs_are_of_the_size_that_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "COUNT", 3)
+def test_the_jpegs_are_of_the_size_that_is_said(tmp_path):
     for shorter, size in ((375, (500, 375)), (256, (341, 256))):
-        mean = pipeline.make_jpegs(tmp_path / str(shorter), shorter)
+        mean = pipeline.make_jpegs(tmp_path / str(shorter), shorter, 3)
         files = sorted((tmp_path / str(shorter)).rglob("*.jpg"))
         assert len(files) == 4 and mean == round(sum(file.stat().st_size for file in files) / 4)
         for file in files:

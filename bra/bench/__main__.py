@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from bra import draw
 from bra.arguments import errors_in_one_line
 from bra.attention import attend, attend_gathered
+from bra.bench import gpu
 from bra.bench.jobs import PUBLISHED, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
 from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
@@ -127,7 +128,7 @@ def main(
     repeats: int = 9,
     results: Path = Path("book/results"),
 ) -> None:
-    """Measure speed and memory.
+    """Measure speed and memory. `python -m bra.bench gpu` measures all that a GPU must show.
 
     Args:
         part: What to measure.
@@ -145,7 +146,7 @@ def main(
             raise ValueError(f"repeats must be at least 1, but is {repeats}")
         if official:
             require_clone(official)
-    template = Job(CORES[0], "ours", "train", device, autocast, official and official.resolve())
+    template = Job(CORES[0], "ours", "train", device, "bf16" if autocast else "fp32", official and official.resolve())
     rate, rows = matrix_rate(device), []
     about = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
     about |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate}
@@ -164,4 +165,7 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main, prog="python -m bra.bench")
+    if sys.argv[1:2] == ["gpu"]:
+        tyro.cli(gpu.main, prog="python -m bra.bench gpu", args=sys.argv[2:])
+    else:
+        tyro.cli(main, prog="python -m bra.bench")

@@ -9,18 +9,29 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
-from bra.attention import attend
+from bra.attention import attend, attend_gathered, attend_in_pieces, attend_masked
 from bra.bench.ways import dense_attend, expanded_attend, official_model
 from bra.biformer import MODELS, BiFormer
+from bra.kernels import attend_flex, attend_fused
 from bra.layer import BiLevelRoutingAttention
 from bra.measure import median_seconds, seconds
 
+WAYS = {
+    "gathered": attend_gathered,
+    "masked": attend_masked,
+    "pieces": attend_in_pieces,
+    "fused": attend_fused,
+    "flex": attend_flex,
+}
 ATTENDS = {"ours": attend, "compiled": attend, "expanded": expanded_attend, "dense": dense_attend}
+ATTENDS |= {name: partial(attend, way=way) for name, way in WAYS.items()}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PUBLISHED = {name[0].upper(): MODELS[name] for name in ("tiny", "small", "base")}  # T, S, B, as the paper says
 HEAD = 32  # channels of a head in all published models
 
@@ -60,23 +71,28 @@ Mode = Literal["train", "inference"]
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. way: ours, compiled, expanded, dense or official. official: the clone, for that way."""
+    """What to run.
+
+    way: ours, compiled, one of WAYS, expanded, dense or official. precision: of the core's tensors; in layers and
+    models, of autocast. official: the clone, for that way.
+    """
 
     case: Part
     way: str
     mode: Mode
     device: str = "cpu"
-    autocast: bool = False
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     official: Path | None = None
 
     def prepare(self) -> Callable[[], None]:
         """Make the tensors and modules; the function returned takes one step."""
         make = {"Core": core_step, "Layer": layer_step, "Model": model_step}[type(self.case).__name__]
         torch.manual_seed(0)
-        step = make(self, torch.device(self.device))
+        step, dtype = make(self, torch.device(self.device)), PRECISIONS[self.precision]
+        lower = self.precision != "fp32" and not isinstance(self.case, Core)
 
         def run():
-            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.autocast):
+            with torch.autocast(torch.device(self.device).type, dtype, enabled=lower):
                 step()
 
         return run
@@ -85,10 +101,10 @@ class Job:
 def core_step(job: Job, device: torch.device) -> Callable[[], None]:
     """Attention for a random index, every region reading k different ones."""
     b, r, t, c, k = job.case
-    train = job.mode == "train"
-    q, key, v = (torch.randn(b, r, t, c, device=device, requires_grad=train) for _ in range(3))
+    train, form = job.mode == "train", {"device": device, "dtype": PRECISIONS[job.precision]}
+    q, key, v = (torch.randn(b, r, t, c, requires_grad=train, **form) for _ in range(3))
     index = torch.rand(b, r, r, device=device).argsort(dim=-1)[..., :k]
-    attend, grad = ATTENDS[job.way], torch.randn(b, r, t, c, device=device)
+    attend, grad = ATTENDS[job.way], torch.randn(b, r, t, c, **form)
 
     def step():
         with torch.set_grad_enabled(train):
@@ -179,8 +195,8 @@ def highest_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def matrix_rate(device: str, side: int = 4096) -> float:
+def matrix_rate(device: str, side: int = 4096, precision: str = "fp32") -> float:
     """Multiply-adds a second of one large matrix product: what this machine can do at best."""
-    a, b = torch.randn(2, side, side, device=device)
+    a, b = torch.randn(2, side, side, device=device, dtype=PRECISIONS[precision])
     out = a @ b
     return side**3 / statistics.median(seconds(lambda: torch.mm(a, b, out=out), torch.device(device)) for _ in range(7))

@@ -11,8 +11,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +23,13 @@ from PIL import Image
 
 from bra.arguments import errors_in_one_line
 from bra.bench.jobs import Job, Model, peak_bytes
-from bra.biformer import TINY, BiFormer
+from bra.biformer import TINY, BiFormer, BiFormerConfig
 from bra.data import Batch, ImageFolder, ImageSettings
 from bra.data.images import AHEAD
 from bra.files import write_atomically
 from bra.measure import environment, median_seconds
 from bra.train.augment import Preparation
+from bra.train.config import TrainConfig
 from bra.train.learner import Learner
 from bra.train.parallel import open_accelerator
 from bra.train.recipes import imagenet100
@@ -35,12 +38,12 @@ COUNT = 512  # JPEGs
 REPEATS = 3
 
 
-def make_jpegs(folder: Path, shorter: int) -> int:
-    """COUNT JPEGs in train/a and one in val/a, of smooth noise with grain; returns the mean size in bytes."""
+def make_jpegs(folder: Path, shorter: int, count: int) -> int:
+    """`count` JPEGs in train/a and one in val/a, of smooth noise with grain; returns the mean size in bytes."""
     draw, sizes = np.random.default_rng(0), []
-    for split, count in (("train", COUNT), ("val", 1)):
+    for split, number in (("train", count), ("val", 1)):
         (folder / split / "a").mkdir(parents=True)
-        for i in range(count):
+        for i in range(number):
             coarse = Image.fromarray(draw.integers(256, size=(12, 16, 3), dtype=np.uint8))
             pixels = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.int16)
             pixels = np.clip(pixels + draw.normal(0, 12, pixels.shape), 0, 255).astype(np.uint8)
@@ -51,18 +54,67 @@ def make_jpegs(folder: Path, shorter: int) -> int:
     return round(sum(sizes) / len(sizes))
 
 
-def loader_rate(folder: Path, settings: ImageSettings, batch: int) -> float:
-    """Images a second that the loader delivers, once its workers have prepared as much as they do ahead."""
-    steps, rates = COUNT // batch, []
+def look_away(batch: Batch) -> None:
+    """Does nothing with a batch."""
+
+
+def loader_rate(
+    folder: Path, settings: ImageSettings, batch: int, steps: int, use: Callable[[Batch], object] = look_away
+) -> float:
+    """Images a second that the loader delivers and `use` uses, once its workers have prepared as much as they do ahead.
+
+    `use` must have done what it was asked when it returns, as a training step has, which tells its loss.
+    """
+    rates = []
     for seed in range(REPEATS):
         batches = ImageFolder(folder, settings).training(batch, seed, 0)
-        for _ in itertools.islice(batches, 1 + AHEAD * settings.workers):
-            pass
+        for ready in itertools.islice(batches, 1 + AHEAD * settings.workers):
+            use(ready)
         begun = time.perf_counter()
-        for _ in itertools.islice(batches, steps):
-            pass
+        for ready in itertools.islice(batches, steps):
+            use(ready)
         rates.append(steps * batch / (time.perf_counter() - begun))
     return statistics.median(rates)
+
+
+class Pieces(NamedTuple):
+    """What a training step on photographs is made of, and a batch that is on the device already."""
+
+    prepare: Preparation
+    learner: Learner
+    batch: Batch
+
+    @classmethod
+    def of(
+        cls,
+        recipe: TrainConfig,
+        model: BiFormerConfig,
+        folder: Path,
+        device: str,
+        precision: str,
+        compiled: bool = False,
+    ) -> "Pieces":
+        """Those of a recipe and a model, as if the folder held 100 classes. Raises what `open_accelerator` raises."""
+        accelerator, size = open_accelerator(device, precision), recipe.image_size
+        data = ImageFolder(folder, recipe.images())
+        data.classes = [str(i) for i in range(100)]
+        network = BiFormer(replace(model, num_classes=100, drop_path=recipe.drop_path))
+        learner = Learner(network, accelerator, average=recipe.average, compiled=compiled)
+        pixels = torch.randint(256, (recipe.batch, 3, size, size), dtype=torch.uint8, device=accelerator.device)
+        labels = torch.arange(recipe.batch, device=accelerator.device) % 100
+        return cls(Preparation(recipe.augment, data), learner, Batch(pixels, labels))
+
+    def step(self, batch: Batch) -> dict:
+        """Augment a batch, and learn from it."""
+        return self.learner.step(batch, self.prepare, 1e-4)
+
+    def alone(self) -> dict[str, Callable[[], object]]:
+        """The augmentation and the training step, each alone."""
+        ready = self.prepare(self.batch)
+        return {
+            "augmentation": lambda: self.prepare(self.batch),
+            "training": lambda: self.learner.step(self.batch, lambda part: ready, 1e-4),
+        }
 
 
 def main(
@@ -84,31 +136,22 @@ def main(
         results: Folder to write pipeline_DEVICE.json to.
     """
     with errors_in_one_line(ValueError):
-        accelerator = open_accelerator(device, precision)
-    recipe = replace(imagenet100(), workers=0)
+        open_accelerator(device, precision)
+    recipe = replace(imagenet100(), workers=0, batch=batch)
     rows = []
     with tempfile.TemporaryDirectory() as made:
         for shorter in (375, 256):
             folder = Path(made) / str(shorter)
-            size = make_jpegs(folder, shorter)
+            size = make_jpegs(folder, shorter, COUNT)
             for count in workers:
-                rate = loader_rate(folder, replace(recipe.images(), workers=count), batch)
+                rate = loader_rate(folder, replace(recipe.images(), workers=count), batch, COUNT // batch)
                 rows.append({"part": "loader", "shorter_side": shorter, "bytes": size, "workers": count, "rate": rate})
-        data = ImageFolder(folder, recipe.images())
-        data.classes = [str(i) for i in range(100)]
-    pixels = torch.randint(256, (batch, 3, 224, 224), dtype=torch.uint8, device=accelerator.device)
-    bytes_batch = Batch(pixels, torch.arange(batch, device=accelerator.device) % 100)
-    prepare = Preparation(recipe.augment, data)
-    ready = prepare(bytes_batch)
-    learner = Learner(BiFormer(replace(TINY, num_classes=100, drop_path=recipe.drop_path)), accelerator, average=0.999)
-    steps = {
-        "augmentation": lambda: prepare(bytes_batch),
-        "training": lambda: learner.step(bytes_batch, lambda part: ready, 1e-4),
-    }
+        steps = Pieces.of(recipe, TINY, folder, device, precision).alone()
     for part, seconds in median_seconds(steps, REPEATS, device).items():
         rows.append({"part": part, "batch": batch, "precision": precision, "rate": batch / seconds})
+    memory_precision = "fp32" if device == "cpu" else "bf16"
     for b in memory:
-        found = peak_bytes(Job(Model("T", b, 224, 7), "ours", "train", device, autocast=device != "cpu"))
+        found = peak_bytes(Job(Model("T", b, 224, 7), "ours", "train", device, memory_precision))
         rows.append({"part": "memory", "batch": b, "bytes": found})
     content = {"command": " ".join(["python -m bra.bench.pipeline", *sys.argv[1:]]), "seed": 0}
     content |= {"environment": environment(), "rows": rows}
