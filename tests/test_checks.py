@@ -553,6 +553,8 @@ WRONG = [
     ("kernels", "other piece's factor", lambda a, s, m, b, t, n: merged(b, s, m, a, t, n), "the one with the smaller best"),
     ("kernels", "relative to the first", lambda *given: merged(*given, high=lambda a, b: a), "first piece's best"),
     ("kernels", "relative to nothing", lambda *given: merged(*given, high=lambda a, b: torch.zeros_like(a)), "infinite for large"),
+    ("kernels", "relative to the second", lambda *given: merged(*given, high=lambda a, b: b), "second piece's best"),
+    ("kernels", "totals forgotten", lambda a, s, m, b, t, n: merged(a, torch.ones_like(s), m / s[:, None], b, torch.ones_like(t), n / t[:, None]), "bests alone"),
     ("kernels", "mean of outputs", lambda a, s, m, b, t, n: (m / s[:, None] + n / t[:, None]) / 2, "mean of the two"),
     ("kernels", "not divided", lambda a, s, m, b, t, n: m * 2 ** (a - a.maximum(b))[:, None] + n * 2 ** (b - a.maximum(b))[:, None], "divide by the total"),
     ("kernels_readers", "places", lambda table: torch.argsort(table.reshape(-1), stable=True), "p // n"),
@@ -560,6 +562,7 @@ WRONG = [
     ("kernels_readers", "values", lambda table: torch.tensor(sorted(table.flatten().tolist())), "not its values"),
     ("kernels_readers", "row by row", lambda table: torch.cat([row.argsort(stable=True) for row in table]), "each row by itself"),
     ("kernels_readers", "last region first", lambda table: torch.tensor([i for j in reversed(range(len(table))) for i, row in enumerate(table.tolist()) for n in row if n == j]), "Begin with region 0"),
+    ("kernels_readers", "doubles once", lambda table: torch.cat([(table == j).any(dim=1).nonzero().flatten() for j in range(len(table))]), "its reader twice"),
     ("kernels_readers", "unchanged", lambda table: table.reshape(-1), "as it is"),
 ]  # fmt: skip
 
@@ -713,7 +716,7 @@ RECALLED = {
     "kernels": (("fused", "dense", "gathered"), [
         (("gathered", "dense", "gathered"), "reads it again"), (("dense", "dense", "gathered"), "and reads 4"),
         (("fused", "fused", "gathered"), "most of it is empty"), (("fused", "masked", "gathered"), "Nearly"),
-        (("fused", "dense", "fused"), "no matrix units"), (("fused", "dense", "flex"), "is one of them"),
+        (("fused", "dense", "fused"), "do not use the matrix units"), (("Fused", "dense", "flex"), "one of the five names"), (("fused", "dense", "flex"), "is one of them"),
     ]),
 }  # fmt: skip
 

@@ -236,12 +236,13 @@ def test_flex_equals_gathering_and_a_new_table_does_not_compile_again(name, mask
 
 def test_flex_blocks_hold_what_is_read():
     index = torch.tensor([[[1], [3], [0], [0]]])
-    assert [flex.block_size(t) for t in (64, 256, 48, 49, 12, 4, 1)] == [64, 128, 16, 128, 128, 128, 128]
-    whole = flex.blocks_read(index, 4, 16)
+    assert [flex.block_size(t, "cpu") for t in (64, 256, 48, 49, 12, 4, 1)] == [64, 128, 16, 128, 128, 128, 128]
+    assert {flex.block_size(t, "cuda") for t in (64, 256, 48, 49, 12, 4, 1)} == {128}, "smaller ones are refused there"
+    whole = flex.blocks_read(index, 4, 16, 16)
     assert whole.to_dense()[0, 0].int().tolist() == [[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0], [1, 0, 0, 0]]
-    halves = flex.blocks_read(index, 4, 32)
+    halves = flex.blocks_read(index, 4, 32, 32)
     assert halves.BLOCK_SIZE == (32, 32) and halves.to_dense().sum() == 4
-    several = flex.blocks_read(index, 4, 50)  # 200 tokens, 2 blocks: the first holds regions 0, 1 and half of 2
+    several = flex.blocks_read(index, 4, 50, 128)  # 200 tokens, 2 blocks: the first holds regions 0, 1 and half of 2
     assert several.to_dense()[0, 0].int().tolist() == [[1, 1], [1, 0]]
 
 

@@ -135,6 +135,7 @@ def test_what_must_move_is_no_more_than_what_is_asked_for():
 
 def test_flex_loads_blocks_that_hold_several_regions_for_all_of_them():
     index = torch.tensor([[[0], [1], [2], [3]]])
-    whole, several = (costs.flex(costs.Reading(index, t, 32, 1)).forward[1] for t in (64, 50))
-    assert whole.powers == 4 * 64**2
+    whole, halves, several = (costs.flex(costs.Reading(index, t, 32, 1)).forward[1] for t in (128, 64, 50))
+    assert whole.powers == 4 * 128**2
+    assert halves.powers == 2 * 128**2, "two regions a block"
     assert several.powers == 4 * 128**2, "200 tokens are 2 blocks, and region 2 lies in both"

@@ -38,15 +38,15 @@ class GPU:
     triton_has_matrix_units: bool = True
 
 
-GPUS = {  # published, but for the caches' rates, which are taken from what others measured
+GPUS = {  # published (A100 of 80 GB, H100 SXM), but for the caches' rates: taken from what others measured
     "T4": GPU(320e9, 1.2e12, 32.5e12, 4.05e12, 1.0e12, images=0.25, triton_has_matrix_units=False),
     "RTX 4090": GPU(1008e9, 5.0e12, 82.6e12, 41.3e12, 5.2e12),
     "A100": GPU(2039e9, 5.0e12, 156e12, 9.75e12, 2.4e12),
-    "H100": GPU(3350e9, 5.5e12, 494.7e12, 33.5e12, 3.7e12),
+    "H100": GPU(3350e9, 5.5e12, 494.7e12, 33.5e12, 3.9e12),
 }
 SHARES = {"memory": 0.8, "products of PyTorch's kernels": 0.5, "products of flex": 0.35, "products of fused": 0.25}
 LAUNCH = 4e-6  # seconds
-TRITON = ("fused", "flex")  # compiled by Triton, which uses no matrix units of GPUs like the T4
+TRITON = ("fused", "flex")  # compiled by Triton, which does not use the matrix units of GPUs like the T4
 SHAPES = {  # image size and routed stage: the largest GPU's batch, regions, tokens, channels, k
     (224, 1): Core(128, 49, 64, 64, 1),
     (224, 2): Core(128, 49, 16, 128, 4),

@@ -34,6 +34,10 @@ def kernels(merge: Answer) -> Verdict:
         a, b = shrunk(best, best, best_2), shrunk(best_2, best, best_2)
         return mixed * a[:, None] + mixed_2 * b[:, None]
 
+    def by_best(best, total, mixed, best_2, total_2, mixed_2):
+        a, b = shrunk(best, best, best_2)[:, None], shrunk(best_2, best, best_2)[:, None]
+        return (mixed / total[:, None] * a + mixed_2 / total_2[:, None] * b) / (a + b)
+
     right = merged(shrunk)
     mistakes = [
         Mistake("You add the pieces as they are. Each is relative to its own best score: scale both to the larger one.",
@@ -46,6 +50,9 @@ def kernels(merge: Answer) -> Verdict:
                 merged(lambda own, one, other: torch.exp2(torch.maximum(one, other) - own))),
         Mistake("You scale to the first piece's best. If the second's is far larger, that is infinite: scale both to "
                 "the larger of the two.", merged(lambda own, one, other: torch.exp2(own - one))),
+        Mistake("You scale to the second piece's best. If the first's is far larger, that is infinite: scale both to "
+                "the larger of the two.", merged(lambda own, one, other: torch.exp2(own - other))),
+        Mistake("You weigh the two outputs by their bests alone. A piece weighs 2^best times its total.", by_best),
         Mistake("2^best is infinite for large scores. Subtract the larger best first.",
                 merged(lambda own, one, other: torch.exp2(own))),
         Mistake("You take the mean of the two outputs. A piece with larger scores must weigh more.",
@@ -71,6 +78,9 @@ def kernels_readers(readers_of: Answer) -> Verdict:
     def right(table: Tensor) -> Tensor:
         return table.flatten().argsort(stable=True) // table.shape[1]
 
+    def once(table: Tensor) -> Tensor:
+        return (table[None] == torch.arange(len(table))[:, None, None]).any(dim=2).nonzero()[:, 1]
+
     mistakes = [
         Mistake("These are places in the flat table. The region that reads at place p is p // n.",
                 lambda table: table.flatten().argsort(stable=True)),
@@ -82,6 +92,7 @@ def kernels_readers(readers_of: Answer) -> Verdict:
                 lambda table: table.argsort(dim=1, stable=True).flatten()),
         Mistake("You begin with the region of the highest number. Begin with region 0.",
                 lambda table: table.flatten().argsort(stable=True, descending=True) // table.shape[1]),
+        Mistake("A region that is named twice in a row is read twice there: list its reader twice.", once),
         Mistake("You return the table as it is.", lambda table: table.flatten()),
     ]  # fmt: skip
     tables = [torch.tensor([[1, 2], [0, 2], [1, 0]]), numbers(7, 7).topk(3).indices, torch.tensor([[0, 0], [0, 1]])]
@@ -91,22 +102,23 @@ def kernels_readers(readers_of: Answer) -> Verdict:
 
 def kernels_recall(stage_2, stage_3, old_gpu) -> Verdict:
     """Which way is predicted to win: an H100 in stage 2 at 512 pixels, in stage 3 at 224, a T4 in stage 1 at 1024."""
+    one = "Write one of the five names."
     facts = [
-        Fact("my_stage_2", stage_2, "fused", "Each region reads 4 of 256. Who copies nothing, and skips the rest?", {
+        Fact("my_stage_2", stage_2, "fused", f"{one} It reads 4 of 256: who copies nothing, and skips the rest?", {
             "gathered": "It writes what it gathers, and reads it again.",
             "dense": "It multiplies each of the 256 regions with all the others, and reads 4.",
             "masked": "It multiplies each of the 256 regions with all the others, and reads 4.",
-            "flex": "Close, but it also reads a bias for each pair of tokens.",
+            "flex": "Its blocks of 128 tokens hold 8 regions: what any of them reads is loaded for all, and a bias besides.",
         }),
-        Fact("my_stage_3", stage_3, "dense", "All 196 tokens fit into a few tiles; 4 tokens fill a quarter of one.", {
+        Fact("my_stage_3", stage_3, "dense", f"{one} 196 tokens fill few tiles well; 4 fill a quarter of one.", {
             "fused": "A tile has 16 rows, and a region only 4 tokens: most of it is empty.",
             "gathered": "16 of 49 regions are copied for every region. What is that, beside the whole map?",
             "masked": "Nearly. It writes and reads a bias besides.",
             "flex": "Its blocks of 128 tokens hold 32 regions: it loads everything, and a bias for each pair besides.",
         }),
-        Fact("my_old_gpu", old_gpu, "gathered", "What does Triton lack on it? And how much must be copied if k = 1?", {
-            "fused": "On a T4 Triton's programs have no matrix units.",
-            "flex": "On a T4 Triton's programs have no matrix units, and FlexAttention's is one of them.",
+        Fact("my_old_gpu", old_gpu, "gathered", f"{one} What does Triton not use there? How much is copied?", {
+            "fused": "Triton's programs do not use the matrix units of a T4.",
+            "flex": "Triton's programs do not use the matrix units of a T4; FlexAttention's is one of them.",
             "dense": "65536 tokens each attending to 65536 others.",
             "masked": "A bias for each pair of 65536 tokens.",
         }),

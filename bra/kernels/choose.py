@@ -3,10 +3,11 @@
     regions                                   GPU                      way
     t <= 8 tokens, r <= 4 k                   any                      attend_masked    4 tokens fill a tile of 16 badly
     any                                       capability 8.0 or more   attend_fused     reads in place
-    any                                       older                    attend_gathered  no matrix units through Triton
+    any                                       older                    attend_gathered  Triton uses no matrix units
     heads wider than 128 channels, float64    any                      attend_gathered  too large for a tile
 
-These limits follow from counted bytes and from what Triton compiles for each GPU. They were not measured on one yet.
+Made of few rows on purpose, so not always the winner of book/results/kernels_predicted.json: these limits follow from
+counted bytes and from what Triton compiles for each GPU. They were not measured on one yet.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from torch import Tensor
 from bra.attention import CHOOSERS, attend_gathered, attend_masked
 from bra.kernels.fused import WIDEST_HEAD, attend_fused, why_not
 
-LEAST_CAPABILITY = (8, 0)  # below it (a T4 has 7.5) Triton emits no matrix instructions for these programs
+LEAST_CAPABILITY = (8, 0)  # below it (a T4 has 7.5) Triton 3.9 emits no matrix instructions
 
 
 def way_on_cuda(q: Tensor, index: Tensor, heads: int) -> Callable[..., Tensor]:

@@ -1,8 +1,8 @@
 """What each way of `attend` moves and multiplies, counted: a list of kernels, forward and backward.
 
-The counts of `fused` are exact: a test compares them with what the programs touch. Those of PyTorch's kernels
-(gathered, masked, dense) and of FlexAttention follow from what these must read and write, in tiles of 128: they are the
-least that such kernels can do. Not counted: a mask of padded tokens, and the few bytes of an index.
+What `fused` loads, stores and multiplies is exact: a test compares it with what the programs touch. The counts of
+PyTorch's kernels (gathered, masked, dense) and of FlexAttention assume tiles of 128 x 128, as large GPUs take for long
+sequences, and sums in the tensors' own precision. Not counted: a mask of padded tokens, and the few bytes of an index.
 
 Words: unit, the bytes of one of q, k, v; sums, those of one number a query and head (log-sum-exp); n regions are read;
 tiles, how many one region takes.
@@ -178,8 +178,8 @@ def all_to_all(reading: Reading, bias: int) -> Cost:
 def flex(reading: Reading) -> Cost:
     """`attend_flex`: blocks of keys that hold something read are loaded whole, with a bias for each pair."""
     index, t, c, heads, dtype = reading
-    (b, r, _), unit, sums, size = index.shape, reading.unit, reading.sums, block_size(t)
-    blocks = int(blocks_read(index, r, t).kv_num_blocks.sum()) * heads
+    (b, r, _), unit, sums, size = index.shape, reading.unit, reading.sums, block_size(t, "cuda")
+    blocks = int(blocks_read(index, r, t, size).kv_num_blocks.sum()) * heads
     scores, walk = blocks * size**2, 2 * blocks * size * c // heads * dtype.itemsize
     products, biases, table = scores * c // heads, 4 * scores, 4 * b * r * r
     return Cost(

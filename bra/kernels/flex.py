@@ -6,8 +6,8 @@ from typing import no_type_check
 import torch
 from torch import Tensor
 
-LARGEST_BLOCK, SMALLEST_BLOCK = 128, 16  # tokens on a side of a block; FlexAttention's kernels take powers of two
-
+LARGEST_BLOCK = 128  # tokens on a side of a block, a power of two
+SMALLEST_BLOCK = {"cpu": 16, "cuda": 128}  # a GPU's kernels have tiles of up to 128, of which a block must be made
 MOST_SHAPES = 256  # that are compiled before PyTorch gives up with an error
 
 
@@ -15,9 +15,9 @@ def attend_flex(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
     """What `attend_gathered` computes, as FlexAttention: blocks that nobody reads are skipped, nothing is gathered.
 
     What is read of a block is said twice. The block table, made of `index`, says which blocks are loaded; a bias on the
-    scores, log(how often the key is read), is -inf for what is not. If a region is whole blocks (t a multiple of 16
-    that halves to it), only what is read is loaded; else blocks of 128 tokens hold parts of several regions, and what
-    they hold besides is loaded in vain.
+    scores, log(how often the key is read), is -inf for what is not. If a region is whole blocks (`block_size`), only
+    what is read is loaded; else blocks of 128 tokens hold parts of several regions, and what they hold besides is
+    loaded in vain.
 
     Raises RuntimeError where it cannot run (`why_not`).
     """
@@ -35,7 +35,7 @@ def attend_flex(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
         return score + bias[image, query // t, key // t, key % t if by_token else 0]
 
     q, k, v = (x.unflatten(-1, (heads, -1)).flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b m (r t) d
-    mask = blocks_read(index, r, t)
+    mask = blocks_read(index, r, t, block_size(t, index.device.type))
     with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
         out = compiled()(q, k, v, score_mod=read_often, block_mask=mask, scale=scale)
     return out.transpose(1, 2).flatten(2).unflatten(1, (r, t))
@@ -63,17 +63,20 @@ def compiled():
     return torch.compile(flex_attention, fullgraph=True, dynamic=False)
 
 
-def block_size(t: int) -> int:
-    """Tokens on a side of a block: the largest power of two that divides a region, or LARGEST_BLOCK over several."""
+def block_size(t: int, device: str) -> int:
+    """Tokens on a side of a block: the largest power of two that divides a region, or LARGEST_BLOCK over several.
+
+    device: its type. On CUDA nothing below 128 is taken: torch 2.13 refuses other sizes for some GPUs and precisions.
+    """
     whole = min(t & -t, LARGEST_BLOCK)
-    return whole if whole >= SMALLEST_BLOCK else LARGEST_BLOCK
+    return whole if whole >= SMALLEST_BLOCK[device] else LARGEST_BLOCK
 
 
-def blocks_read(index: Tensor, r: int, t: int):
-    """The `BlockMask` of an index: which blocks of keys each block of queries reads."""
+def blocks_read(index: Tensor, r: int, t: int, size: int):
+    """The `BlockMask` of an index: which blocks, of `size` tokens, each block of queries reads."""
     from torch.nn.attention.flex_attention import BlockMask
 
-    b, size = index.shape[0], block_size(t)
+    b = index.shape[0]
     read = torch.zeros(b, r, r, dtype=torch.bool, device=index.device).scatter(2, index, True)
     token = torch.arange(r * t, device=index.device)
     count = -(-r * t // size)
