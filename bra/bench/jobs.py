@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from bra.attention import attend
+from bra.bench.peers import PEERS
 from bra.bench.ways import dense_attend, expanded_attend, official_model
 from bra.biformer import MODELS, BiFormer
 from bra.layer import BiLevelRoutingAttention
@@ -60,7 +61,7 @@ Mode = Literal["train", "inference"]
 
 @dataclass(frozen=True)
 class Job:
-    """What to run. way: ours, compiled, expanded, dense or official. official: the clone, for that way."""
+    """What to run. way: ours, compiled, expanded, dense, official, or a peer. official: the clone, for that way."""
 
     case: Part
     way: str
@@ -112,6 +113,8 @@ def model_step(job: Job, device: torch.device) -> Callable[[], None]:
     config = replace(PUBLISHED[name], grid=(grid, grid))
     if job.way == "official":
         model = official_model(job.official, config)
+    elif job.way in PEERS:
+        model = PEERS[job.way].make()
     else:
         model = BiFormer(replace(config, attend=ATTENDS[job.way]))
     return module_step(job, model, torch.randn(b, config.in_channels, size, size, device=device))
