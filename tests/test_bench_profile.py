@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from bra.bench.jobs import Model
         ("aten::convolution_backward", [[2, 64, 7, 5], [2, 64, 7, 5], [64, 1, 3, 3]], "depthwise 3 x 3, backward"),
         ("aten::mkldnn_convolution", [[2, 3, 7, 5], [32, 3, 3, 3], [32]], "other convolutions"),
         ("aten::mm", [[7, 5], [5, 3]], "linear layers"),
+        ("aten::addmm", [[3], [7, 5], [5, 3]], "linear layers"),
         ("aten::bmm", [[2, 7, 5], [2, 5, 3]], "attention"),
         ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", [], "attention"),
         ("aten::native_layer_norm_backward", [], "norms and GELU"),
@@ -26,14 +29,17 @@ def test_operations_are_told_apart(name, shapes, group):
     assert profile.group_of(name, shapes) == group
 
 
-def test_time_is_that_of_one_step_of_those_that_were_profiled():
-    matrix, steps = torch.randn(301, 301), []
-
-    def step():
-        steps.append(matrix @ matrix)
-
-    found = profile.seconds_by_group(step, 3)
-    assert len(steps) == 4 and next(iter(found)) == "linear layers"
+def test_seconds_are_those_of_one_step_and_the_first_is_not_counted(monkeypatch):
+    events = [
+        SimpleNamespace(key=name, input_shapes=[], self_cpu_time_total=microseconds)
+        for name, microseconds in (("aten::mm", 6e6), ("aten::addmm", 9e6), ("aten::add", 21e6))
+    ]
+    began, steps = [], []
+    recorded = SimpleNamespace(key_averages=lambda group_by_input_shape: events)
+    monkeypatch.setattr(profile, "profile", lambda **options: began.append(len(steps)) or nullcontext(recorded))
+    found = profile.seconds_by_group(lambda: steps.append(1), 3)
+    assert list(found.items()) == [("the rest", 7.0), ("linear layers", 5.0)]
+    assert began == [1] and len(steps) == 4
 
 
 def test_all_of_a_step_is_in_some_group(tmp_path, monkeypatch, capsys):
