@@ -139,8 +139,8 @@ def test_what_readme_says_of_peers_is_what_was_measured():
 
     swin = [ratio("timm Swin-T", mode, what) for mode in ("train", "inference") for what in ("seconds", "bytes")]
     readme = " ".join((ROOT / "README.md").read_text().split())
-    told = "**Swin-T is faster**: it trains in {:.2f} of our time and {:.2f} of our memory, and infers in {:.2f} of our "
-    told += "time, though in {:.2f} of our memory."
+    told = "**Swin-T is faster**: it trains in {:.2f} of our time and {:.2f} of our memory, "
+    told += "and infers in {:.2f} of our time, though in {:.2f} of our memory."
     assert told.format(*swin) in readme
     assert f"trains in {ratio('birder BiFormer-S', 'train', 'seconds'):.1f} times our time" in readme
     ours, theirs = profile_seconds("ours"), profile_seconds("timm Swin-T")
