@@ -1,12 +1,14 @@
 """`python -m bra.bench`: time and peak memory of the core op, the layer and the models, against the alternatives.
 
 In one run, in turns: ours; the gather from an expanded tensor, as the official code does it; dense attention; and,
-given a clone, the official code itself. Medians. Writes book/results/bench_PART_DEVICE.json and scaling_DEVICE.png.
+given a clone, the official code itself, and, if asked for, models of others. Medians. Writes
+book/results/bench_PART_DEVICE.json and scaling_DEVICE.png.
 """
 
 import json
 import math
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -22,6 +24,7 @@ from bra.arguments import errors_in_one_line
 from bra.attention import attend, attend_gathered
 from bra.bench import gpu
 from bra.bench.jobs import PUBLISHED, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
+from bra.bench.peers import PEERS, peer_multiply_adds, present_peers
 from bra.bench.ways import require_clone
 from bra.biformer import BiFormer
 from bra.files import write_atomically
@@ -34,7 +37,7 @@ LAYERS = [  # the routed stages at 224, 512 and 1024 pixels
     for b, side, grid in ((8, 56, 7), (1, 128, 16), (1, 256, 16))
     for stage, (_, c, k) in enumerate(STAGES)
 ]
-BATCHES = [Model("S", 8, 224, 7)]
+BATCHES = [Model("S", 8, 224, 7)]  # what the peers are as large as
 SIZES = (224, 512, 1024)
 
 
@@ -43,7 +46,14 @@ def grid_for(size: int) -> int:
     return 7 if size <= 256 else 16
 
 
-def groups(part: str, sizes: tuple[int, ...], model: str, compiled: bool, official: Path | None) -> list[list]:
+def groups(
+    part: str,
+    sizes: tuple[int, ...],
+    model: str,
+    compiled: bool,
+    official: Path | None,
+    peers: Collection[str] = (),
+) -> list[list]:
     """What is measured in turns: [case, mode, ways, repeats at most] each."""
     found = []
     if part in ("core", "all"):
@@ -57,7 +67,8 @@ def groups(part: str, sizes: tuple[int, ...], model: str, compiled: bool, offici
         for case, mode in product(cases, ("inference", "train")):
             # a training step of the dense model at 1024 pixels takes minutes; its layers are measured above
             affordable = case.size < 1024 or mode == "inference"
-            found.append([case, mode, [*ways, "dense"] if affordable else ways, 5 if case.size < 512 else 3])
+            others = [*(["dense"] if affordable else []), *(peers if case in BATCHES else [])]
+            found.append([case, mode, [*ways, *others], 5 if case.size < 512 else 3])
     return found
 
 
@@ -71,14 +82,20 @@ def measure(case: Part, mode: Mode, ways: list[str], repeats: int, template: Job
     ]
 
 
-def floor(case: Model, mode: Mode, rate: float) -> dict:
-    """Multiply-adds by definition, and the seconds that they take at `rate`: no way of computing can be faster."""
-    with torch.device("meta"):
-        by_definition = partial(attend, way=attend_gathered)
-        model = BiFormer(replace(PUBLISHED[case.name], grid=(case.grid,) * 2, attend=by_definition)).eval()
-        images = torch.empty(1, 3, case.size, case.size)
-    needed = multiply_adds(lambda: model(images)) * case.b * (3 if mode == "train" else 1)
+def floor(case: Model, mode: Mode, rate: float, way: str = "ours") -> dict:
+    """Multiply-adds, and the seconds that they take at `rate`: no way of computing can be faster."""
+    an_image = peer_multiply_adds(way) if way in PEERS else by_definition(case)
+    needed = an_image * case.b * (3 if mode == "train" else 1)
     return {"multiply_adds": needed, "floor_seconds": needed / rate}
+
+
+def by_definition(case: Model) -> int:
+    """Multiply-adds of a BiFormer for one image, forward, if nothing is computed that is then masked."""
+    with torch.device("meta"):
+        gathered = partial(attend, way=attend_gathered)
+        model = BiFormer(replace(PUBLISHED[case.name], grid=(case.grid,) * 2, attend=gathered)).eval()
+        images = torch.empty(1, 3, case.size, case.size)
+    return multiply_adds(lambda: model(images))
 
 
 def table(rows: list[dict]) -> str:
@@ -123,6 +140,7 @@ def main(
     device: str = "cpu",
     autocast: bool = False,
     compiled: bool = False,
+    peers: bool = False,
     model: Literal["T", "S", "B"] = "T",
     sizes: tuple[int, ...] = SIZES,
     repeats: int = 9,
@@ -136,10 +154,11 @@ def main(
         device: cpu, cuda, ...
         autocast: In bfloat16 autocast.
         compiled: Our models under torch.compile, too: minutes more.
+        peers: Beside BiFormer-S at 224 pixels also timm's Swin-T and birder's BiFormer-S, those that are installed.
         model: The model that is measured at each of the sizes.
         sizes: Sides of square images, in pixels.
         repeats: Measurements of each, after a warm-up; large models take fewer.
-        results: Folder to write bench_PART_DEVICE.json to, and scaling_DEVICE.png.
+        results: Folder to write bench_PART_DEVICE.json to, or bench_peers_DEVICE.json, and scaling_DEVICE.png.
     """
     with errors_in_one_line(ValueError, OSError):
         if repeats < 1:
@@ -150,16 +169,19 @@ def main(
     rate, rows = matrix_rate(device), []
     about = {"command": " ".join(["python -m bra.bench", *sys.argv[1:]]), "repeats": repeats, "seed": 0}
     about |= {"environment": environment(), "matrix_product_multiply_adds_per_second": rate}
+    if peers:
+        about["peers"] = present_peers()
+    name = f"bench_{'peers' if peers else part}"
     suffix = f"{device}_bfloat16" if autocast else device
     print(f"one matrix product of 4096 x 4096: {rate / 1e9:.1f} G multiply-adds/s")
-    for case, mode, ways, most in tqdm(groups(part, sizes, model, compiled, official)):
+    for case, mode, ways, most in tqdm(groups(part, sizes, model, compiled, official, about.get("peers", ()))):
         found = measure(case, mode, ways, min(repeats, most), template)
         if isinstance(case, Model):
-            found = [row | floor(case, mode, rate) for row in found]
+            found = [row | floor(case, mode, rate, row["way"]) for row in found]
         rows += found
         tqdm.write(table(found))
         content = about | {"rows": rows}  # after each, so that an interrupted run loses little
-        write_atomically(results / f"bench_{part}_{suffix}.json", json.dumps(content, indent=1) + "\n")
+        write_atomically(results / f"{name}_{suffix}.json", json.dumps(content, indent=1) + "\n")
     if picture := scaling(rows, model):
         picture.save(results / f"scaling_{suffix}.png")
 

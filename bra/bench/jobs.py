@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from bra.attention import attend, attend_gathered, attend_in_pieces, attend_masked
+from bra.bench.peers import PEERS
 from bra.bench.ways import dense_attend, expanded_attend, official_model
 from bra.biformer import MODELS, BiFormer
 from bra.kernels import attend_flex, attend_fused
@@ -73,8 +74,8 @@ Mode = Literal["train", "inference"]
 class Job:
     """What to run.
 
-    way: ours, compiled, one of WAYS, expanded, dense or official. precision: of the core's tensors; in layers and
-    models, of autocast. official: the clone, for that way.
+    way: ours, compiled, one of WAYS, expanded, dense, official, or a peer. precision: of the core's tensors; in layers
+    and models, of autocast. official: the clone, for that way.
     """
 
     case: Part
@@ -128,6 +129,8 @@ def model_step(job: Job, device: torch.device) -> Callable[[], None]:
     config = replace(PUBLISHED[name], grid=(grid, grid))
     if job.way == "official":
         model = official_model(job.official, config)
+    elif job.way in PEERS:
+        model = PEERS[job.way].make()
     else:
         model = BiFormer(replace(config, attend=ATTENDS[job.way]))
     return module_step(job, model, torch.randn(b, config.in_channels, size, size, device=device))
