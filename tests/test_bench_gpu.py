@@ -10,9 +10,16 @@ import pytest
 import torch
 
 from bra.attention import attend_gathered
-from bra.bench import gpu, gpu_core, gpu_correct, gpu_largest, gpu_setting, gpu_speed, gpu_training
-from bra.bench.gpu_record import Record, measured_code
-from bra.bench.gpu_setting import REAL, TOY, Part, Setting
+from bra.bench.gpu import command as gpu
+from bra.bench.gpu import core as gpu_core
+from bra.bench.gpu import correct as gpu_correct
+from bra.bench.gpu import largest as gpu_largest
+from bra.bench.gpu import record as gpu_record
+from bra.bench.gpu import setting as gpu_setting
+from bra.bench.gpu import speed as gpu_speed
+from bra.bench.gpu import training as gpu_training
+from bra.bench.gpu.record import Record, measured_code
+from bra.bench.gpu.setting import REAL, TOY, Part, Setting
 from bra.bench.jobs import WAYS, Core, Job, Layer
 from bra.files import read_json, results
 from bra.kernels.fused import why_not
@@ -24,7 +31,7 @@ needs_triton = pytest.mark.skipif(why_not(torch.device("cpu")) is not None, reas
 def ran(*words, **variables):
     """The command in a process of its own, as a user starts it: without what these tests import."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | variables
-    environment |= {"PYTHONPATH": str(Path(gpu.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(Path(gpu.__file__).parents[3]), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bra.bench", "gpu", *words]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
@@ -136,7 +143,7 @@ def test_a_second_call_goes_on_where_the_first_was_stopped(tmp_path, capsys):
 def test_other_code_is_measured_anew(tmp_path, monkeypatch):
     done, path = [], tmp_path / "gpu_x.json"
     shown(path, three(done))
-    monkeypatch.setattr("bra.bench.gpu_record.measured_code", lambda: "other")
+    monkeypatch.setattr("bra.bench.gpu.record.measured_code", lambda: "other")
     shown(path, three(done), began=1e12)
     assert len(done) == 6 and {piece["code"] for piece in read_json(path)["pieces"]} == {"other"}
 
@@ -348,3 +355,14 @@ def test_what_training_shows_is_told(monkeypatch):
         "goes on as alike as two whole runs are: losses differ by 2.0e-03 and 1.0e-03",
         "WRONG: losses differ by 3.0e-03, those of two whole runs by 1.0e-03",
     ]
+
+
+def test_the_fingerprint_is_of_what_is_measured_not_of_who_measures(tmp_path):
+    (tmp_path / "bench" / "gpu").mkdir(parents=True)
+    found = []
+    for name in ("layer.py", "bench/jobs.py", "bench/gpu/core.py", "layer.py"):
+        (tmp_path / name).write_text(f"# {len(found)}")
+        found.append(measured_code(tmp_path))
+    first, jobs, core, changed = found
+    assert first == jobs == core != changed
+    assert Path(gpu.__file__).parents[2] == gpu_record.PACKAGE

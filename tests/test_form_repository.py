@@ -28,7 +28,10 @@ def test_every_module_has_its_tests_and_no_tests_are_orphans():
     for module in MODULES:
         own = {test for test in tests if test == module or (module in rooms and test.startswith(f"{module}_"))}
         assert own, f"nothing tests bra/{module}: write tests/test_{module}.py"
-    files = {f"{room}_{path.stem}" for room in rooms for path in (ROOT / "bra" / room).glob("*.py")}
+    inside = [path for room in rooms for path in (ROOT / "bra" / room).iterdir()]  # files, and rooms in a room
+    files = {
+        f"{path.parent.name}_{path.stem}" for path in inside if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
     orphans = {test for test in tests - {*MODULES} - files if not test.startswith(("explorer_", "form_"))}
     assert not orphans, f"{orphans}: tests bear the name of a step, a room, or a room and a file in it"
 

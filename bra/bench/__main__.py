@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from bra import draw
 from bra.arguments import errors_in_one_line
 from bra.attention import attend, attend_gathered
-from bra.bench import gpu
+from bra.bench.gpu import command
 from bra.bench.jobs import PUBLISHED, Core, Job, Layer, Mode, Model, Part, matrix_rate, peak_bytes, times
 from bra.bench.peers import PEERS, peer_multiply_adds, present_peers
 from bra.bench.ways import require_clone
@@ -188,6 +188,6 @@ def main(
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["gpu"]:
-        tyro.cli(gpu.main, prog="python -m bra.bench gpu", args=sys.argv[2:])
+        tyro.cli(command.main, prog="python -m bra.bench gpu", args=sys.argv[2:])
     else:
         tyro.cli(main, prog="python -m bra.bench")

@@ -108,7 +108,7 @@ def kernels_recall(stage_2, stage_3, old_gpu) -> Verdict:
             "gathered": "It writes what it gathers, and reads it again.",
             "dense": "It multiplies each of the 256 regions with all the others, and reads 4.",
             "masked": "It multiplies each of the 256 regions with all the others, and reads 4.",
-            "flex": "Its blocks of 128 tokens hold 8 regions: what any of them reads is loaded for all, and a bias besides.",
+            "flex": "Its blocks of 128 tokens hold 8 regions: each loads what any of them reads, and a bias.",
         }),
         Fact("my_stage_3", stage_3, "dense", f"{one} 196 tokens fill few tiles well; 4 fill a quarter of one.", {
             "fused": "A tile has 16 rows, and a region only 4 tokens: most of it is empty.",

@@ -9,9 +9,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from bra.bench.gpu_setting import Rows, in_one_line
+import bra
+from bra.bench.gpu.setting import Rows, in_one_line
 from bra.files import read_json, write_atomically
 from bra.measure import environment
+
+PACKAGE = Path(bra.__file__).parent
 
 
 class Record:
@@ -54,9 +57,8 @@ class Record:
         write_atomically(self.path, json.dumps(content, indent=1)[:-2] + f',\n "pieces": [\n{lines}\n ]\n}}\n')
 
 
-def measured_code() -> str:
+def measured_code(package: Path = PACKAGE) -> str:
     """A fingerprint of bra without bench: numbers are kept as long as what they were measured on stays as it is."""
-    package = Path(__file__).parents[1]
     files = sorted(path for path in package.rglob("*.py") if "bench" not in path.relative_to(package).parts)
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from bra.bench.gpu_setting import Part, Rows, Setting, in_one_line
+from bra.bench.gpu.setting import Part, Rows, Setting, in_one_line
 from bra.bench.jobs import Job, Model
 from bra.measure import seconds
 

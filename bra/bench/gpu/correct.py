@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bra.attention import attend, attend_gathered
-from bra.bench.gpu_setting import Part, Rows, Setting, attempt, reasons
+from bra.bench.gpu.setting import Part, Rows, Setting, attempt, reasons
 from bra.bench.jobs import HEAD, PRECISIONS, WAYS, Core
 
 PLAIN, MOST = "gathered", 2  # times the error of plain PyTorch, in the same precision

@@ -4,8 +4,8 @@ from collections import defaultdict
 from functools import partial
 from statistics import median
 
-from bra.bench.gpu_setting import Part, Rows, Setting, reasons
-from bra.bench.gpu_speed import MODES, by_case, measure, spent, whole_name
+from bra.bench.gpu.setting import Part, Rows, Setting, reasons
+from bra.bench.gpu.speed import MODES, by_case, measure, spent, whole_name
 from bra.bench.jobs import Job
 
 BASE = "gathered"  # the way that the others are held against

@@ -20,13 +20,13 @@ import tyro
 from tqdm.auto import tqdm
 
 from bra.arguments import errors_in_one_line
-from bra.bench.gpu_core import CORE
-from bra.bench.gpu_correct import CORRECT
-from bra.bench.gpu_largest import LARGEST
-from bra.bench.gpu_record import Record, failures, measured_code, run
-from bra.bench.gpu_setting import REAL, TOY, Part, Setting, for_gpu
-from bra.bench.gpu_speed import MODES, SPEED
-from bra.bench.gpu_training import TRAINING
+from bra.bench.gpu.core import CORE
+from bra.bench.gpu.correct import CORRECT
+from bra.bench.gpu.largest import LARGEST
+from bra.bench.gpu.record import Record, failures, measured_code, run
+from bra.bench.gpu.setting import REAL, TOY, Part, Setting, for_gpu
+from bra.bench.gpu.speed import MODES, SPEED
+from bra.bench.gpu.training import TRAINING
 from bra.bench.ways import require_clone
 from bra.files import read_json
 from bra.files import results as results_file

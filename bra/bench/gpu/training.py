@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from bra.bench.collect import collect
-from bra.bench.gpu_setting import Part, Rows, Setting
+from bra.bench.gpu.setting import Part, Rows, Setting
 from bra.bench.pipeline import REPEATS, Pieces, loader_rate, make_jpegs
 from bra.files import read_json, read_lines, results
 from bra.measure import median_seconds
@@ -156,7 +156,7 @@ def live(setting: Setting, name: str, precision: str, step: int | None = None) -
     out = setting.work / "resume" / name
     config = replace(setting.sizes.resumed, precision=precision, device=setting.device)
     given = json.dumps({"settings": config.settings(), "device": config.device, "out": str(out), "step": step})
-    script = "import sys; from bra.bench.gpu_training import be_killed; be_killed(sys.argv[1])"
+    script = "import sys; from bra.bench.gpu.training import be_killed; be_killed(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", script, given], capture_output=True, text=True, check=False)
     if done.returncode != (0 if step is None else -signal.SIGKILL):
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]

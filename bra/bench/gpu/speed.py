@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
 
-from bra.bench.gpu_setting import Part, Rows, Setting, attempt, reasons
+from bra.bench.gpu.setting import Part, Rows, Setting, attempt, reasons
 from bra.bench.jobs import Core, Job, Layer, Mode, Model, matrix_rate, peak_bytes
 from bra.measure import kernel_seconds, median_seconds
 

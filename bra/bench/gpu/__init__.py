@@ -1,0 +1,1 @@
+"""All that a GPU must show, with one command: `python -m bra.bench gpu`."""
