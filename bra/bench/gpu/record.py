@@ -9,12 +9,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import bra
 from bra.bench.gpu.setting import Rows, in_one_line
 from bra.files import read_json, write_atomically
 from bra.measure import environment
 
-PACKAGE = Path(bra.__file__).parent
+PACKAGE = Path(__file__).parents[2]  # bra
 
 
 class Record:
