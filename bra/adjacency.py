@@ -7,18 +7,21 @@ from torch import Tensor
 from bra.arguments import require_axes
 
 
-def region_means(regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | None = None) -> Float[Tensor, "b r c"]:
+def region_means(
+    regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | Bool[Tensor, "b r t"] | None = None
+) -> Float[Tensor, "b r c"]:
     """The mean of each region's tokens (paper, section 3.2: Q^r and K^r).
 
-    With `valid`, the mean of its real tokens; a region without any gets zeros. Half precision gives float32 means.
+    With `valid`, of all images (r t) or of each (b r t), the mean of its real tokens; a region without any gets zeros.
+    Half precision gives float32 means.
     Raises ValueError if regions is not (b r t c).
     """
     require_axes("regions", regions, "b r t c")
     dtype = torch.promote_types(regions.dtype, torch.float32)
     if valid is None:
         return regions.mean(dim=2, dtype=dtype)
-    share = valid.to(dtype) / valid.sum(dim=1, keepdim=True).clamp(min=1)
-    return (regions * share[:, :, None]).sum(dim=2)
+    share = valid.to(dtype) / valid.sum(dim=-1, keepdim=True).clamp(min=1)
+    return (regions * share[..., None]).sum(dim=2)
 
 
 def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:

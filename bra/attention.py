@@ -23,7 +23,7 @@ def attend(
     index: Int[Tensor, "b r k"],
     heads: int,
     scale: float | None = None,
-    valid: Bool[Tensor, "r t"] | None = None,
+    valid: Bool[Tensor, "r t"] | Bool[Tensor, "b r t"] | None = None,
     way: Callable[..., Tensor] | None = None,
 ) -> Float[Tensor, "b r t c"]:
     """Each token attends to all tokens of the regions its region reads: O = softmax(scale Q (K^g)^T) V^g.
@@ -33,8 +33,8 @@ def attend(
 
     q, k, v: queries, keys and values. index: (b r k), the regions that each region reads.
     scale: None means (c / heads)^(-1/2), as in `scaled_dot_product_attention`; the layer passes its own.
-    valid: which tokens are real; the others get no attention. A query none of whose selected tokens is real
-    gets 0, never NaN.
+    valid: which tokens are real, of all images (r t) or of each (b r t); the others get no attention. A query none of
+    whose selected tokens is real gets 0, never NaN.
     way: `attend_gathered`, `attend_masked`, `attend_in_pieces`; from step 09 `attend_fused`, `attend_flex`. None is the
     cheapest.
     What is not read, or not real, must still be finite: times a weight of 0, infinity would be NaN.
@@ -49,13 +49,15 @@ def attend(
     b, r, t, c = q.shape
     require_heads(c, heads)
     require_index(index, b, r)
-    if valid is not None and (valid.shape != (r, t) or valid.dtype != torch.bool):
-        raise ValueError(f"valid must be (r t) = ({r}, {t}) of bool, not {tuple(valid.shape)} of {valid.dtype}")
+    if valid is not None and (valid.shape not in ((r, t), (b, r, t)) or valid.dtype != torch.bool):
+        found = f"{tuple(valid.shape)} of {valid.dtype}"
+        raise ValueError(f"valid must be (r t) = ({r}, {t}) or (b r t) = ({b}, {r}, {t}) of bool, not {found}")
     scale = (c // heads) ** -0.5 if scale is None else scale
     way = cheapest_way(q, index, heads) if way is None else way
     if valid is None:
         return way(q, k, v, index, heads, scale)
-    valid_keys = valid[index]  # b r k t
+    own = valid.ndim == 3  # a mask for each image
+    valid_keys = gather_regions(valid[..., None], index).view(*index.shape, t) if own else valid[index]  # b r k t
     some = valid_keys.any(dim=(2, 3))[:, :, None, None]
     # a softmax over nothing would be NaN: where no key is valid it runs over all keys, and its result becomes 0
     return way(q, k, v, index, heads, scale, torch.logical_or(valid_keys, ~some)) * some

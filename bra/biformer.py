@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -135,6 +135,35 @@ BOARD = replace(NANO, stem_kernel=2, lce_kernel=0, position_kernel=0)  # nothing
 MODELS = {"board": BOARD, "nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}  # what command lines call them
 
 
+class Halvings(nn.Sequential):
+    """Convolutions of stride 2, and what stands between them."""
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b _ _ _"]:
+        """real: which places of each map are real, None: all. The convolutions see zeros elsewhere."""
+        for layer in self:
+            if real is not None and isinstance(layer, nn.Conv2d):
+                x, real = x.masked_fill(~real[:, None], 0), real[:, ::2, ::2]
+            x = layer(x)
+        return x
+
+
+class Blocks(nn.Sequential):
+    """The blocks of a stage. recompute: in training they are computed again in the backward pass instead of kept."""
+
+    def __init__(self, *blocks: Block, recompute: bool = False):
+        super().__init__(*blocks)
+        self.recompute = recompute
+
+    def forward(self, x: Float[Tensor, "b c h w"], *real: Bool[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
+        """real: a mask, as `Block` takes it, or nothing."""
+        for block in self:
+            again = self.recompute and self.training
+            x = checkpoint(block, x, *real, use_reentrant=False) if again else block(x, *real)
+        return x
+
+
 class BiFormer(nn.Module):
     """Stem, stages with a stride-2 convolution between them, batch norm, mean over the map, classifier.
 
@@ -151,13 +180,14 @@ class BiFormer(nn.Module):
         self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem, kernel=config.stem_kernel)])
         self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
         self.stages = nn.ModuleList(
-            nn.Sequential(
+            Blocks(
                 *(
                     Block(s.dim, make_attention(config, s), config.mlp_ratio, next(rates), config.position_kernel)
                     for _ in range(s.depth)
-                )
+                ),
+                recompute=i in config.checkpoint_stages,
             )
-            for s in config.stages
+            for i, s in enumerate(config.stages)
         )
         self.norm = nn.BatchNorm2d(dims[-1])
         self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
@@ -173,15 +203,10 @@ class BiFormer(nn.Module):
 
         Raises ValueError for images that are not (b c h w) of floating point with the config's channels, or none.
         """
-        self.require_images(images)
+        require_images(images, self.config)
         maps = []
-        for i, (downsample, stage) in enumerate(zip(self.downsample, self.stages, strict=True)):
-            images = downsample(images)
-            for block in stage:
-                if i in self.config.checkpoint_stages and self.training:
-                    images = checkpoint(block, images, use_reentrant=False)
-                else:
-                    images = block(images)
+        for downsample, stage in zip(self.downsample, self.stages, strict=True):
+            images = stage(downsample(images))
             maps.append(images)
         return maps
 
@@ -217,27 +242,11 @@ class BiFormer(nn.Module):
 
         Raises ValueError for a negative number.
         """
-        old = self.norm.weight
+        old = next(self.parameters())
         self.config = replace(self.config, num_classes=num_classes)
         self.head = nn.Linear(self.config.stages[-1].dim, num_classes) if num_classes else nn.Identity()
         self.config.initialise(self.head)
         self.head.to(old.device, old.dtype).train(self.training)
-
-    def require_images(self, images: Tensor) -> None:
-        """Raise ValueError for what is no batch of images for this model."""
-        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
-            channels, shape = self.config.in_channels, tuple(images.shape)
-            raise ValueError(f"images must be (b c h w) with {channels} channels, but the shape is {shape}")
-        if not images.is_floating_point():
-            raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
-        if 0 in images.shape[2:]:
-            raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
-        stride = 2 ** len(self.config.stem)
-        if self.config.stem_kernel == 2 and (images.shape[2] % stride or images.shape[3] % stride):
-            shape = tuple(images.shape)
-            raise ValueError(
-                f"images must be multiples of {stride} high and wide for a stem_kernel of 2, but the shape is {shape}"
-            )
 
     def routes(self, images: Float[Tensor, "b c h w"]) -> list[Routes]:
         """The `Routes` of every routed block, first block first, without gradient.
@@ -247,6 +256,26 @@ class BiFormer(nn.Module):
         with torch.no_grad(), record_routes(self) as recorded:
             self.pyramid(images)
         return recorded
+
+
+def require_images(images: Tensor, config: BiFormerConfig) -> None:
+    """Raise ValueError for what is no batch of images for a model of this config."""
+    if not isinstance(images, Tensor):
+        found = f"a {type(images).__name__}: pad them and pass sizes to bra.dense.Backbone"
+        raise ValueError(f"images must be one tensor (b c h w), not {found}")
+    if images.ndim != 4 or images.shape[1] != config.in_channels:
+        shape = tuple(images.shape)
+        raise ValueError(f"images must be (b c h w) with {config.in_channels} channels, but the shape is {shape}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
+    if 0 in images.shape[2:]:
+        raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
+    stride = 2 ** len(config.stem)
+    if config.stem_kernel == 2 and (images.shape[2] % stride or images.shape[3] % stride):
+        shape = tuple(images.shape)
+        raise ValueError(
+            f"images must be multiples of {stride} high and wide for a stem_kernel of 2, but the shape is {shape}"
+        )
 
 
 def make_attention(config: BiFormerConfig, stage: Stage) -> nn.Module:
@@ -264,15 +293,15 @@ def make_attention(config: BiFormerConfig, stage: Stage) -> nn.Module:
     )
 
 
-def halve(narrow: int, wide: int, kernel: int = 3) -> nn.Sequential:
+def halve(narrow: int, wide: int, kernel: int = 3) -> Halvings:
     """A convolution of stride 2 with batch norm. Side 3: half the height and width, rounded up; side 2: down."""
-    return nn.Sequential(nn.Conv2d(narrow, wide, kernel, stride=2, padding=kernel // 3), nn.BatchNorm2d(wide))
+    return Halvings(nn.Conv2d(narrow, wide, kernel, stride=2, padding=kernel // 3), nn.BatchNorm2d(wide))
 
 
-def make_stem(*widths: int, kernel: int = 3) -> nn.Sequential:
+def make_stem(*widths: int, kernel: int = 3) -> Halvings:
     """`halve` from each width to the next, with a GELU between two of them."""
     layers = [layer for narrow, wide in pairwise(widths) for layer in (*halve(narrow, wide, kernel), nn.GELU())]
-    return nn.Sequential(*layers[:-1])
+    return Halvings(*layers[:-1])
 
 
 def biformer_tiny(**changes) -> BiFormer:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bra.arguments import require_heads
@@ -26,13 +26,16 @@ class FullAttention(nn.Module):
         self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """Attend over a channels-last map; its size stays."""
+    def forward(
+        self, x: Float[Tensor, "b h w c"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b h w c"]:
+        """Attend over a channels-last map; its size stays. real: as in `BiLevelRoutingAttention`."""
         q, k, v = rearrange(self.qkv(x), "b h w (three m d) -> three b m (h w) d", three=3, m=self.heads)
-        out = F.scaled_dot_product_attention(q, k, v)
+        mask = None if real is None else real.flatten(1)[:, None, None]  # of the keys, for every head and query
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         out = rearrange(out, "b m (h w) d -> b h w (m d)", h=x.shape[1])
         if self.lce is not None:
-            out = out + self.lce(x)
+            out = out + self.lce(x, real)
         return self.out(out)
 
 
@@ -70,11 +73,19 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Maps enter and leave channels-first; between, tokens are channels-last."""
+    def forward(
+        self, x: Float[Tensor, "b c h w"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """Maps enter and leave channels-first; between, tokens are channels-last.
+
+        real: which tokens of each image are real, None: all. Nothing at those depends on what stands elsewhere.
+        """
+        mask = () if real is None else (real,)  # without one, an attention that knows of no masks will do
+        if real is not None:
+            x = x.masked_fill(~real[:, None], 0)
         if self.position is not None:
             x = x + self.position(x)
         x = x.permute(0, 2, 3, 1)
-        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.drop_path(self.attention(self.norm1(x), *mask))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
         return x.permute(0, 3, 1, 2)

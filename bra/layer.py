@@ -26,7 +26,8 @@ class BiLevelRoutingAttention(nn.Module):
     dim: channels. heads: attention heads, a divisor of dim. grid: (rows, columns) of regions.
     k: regions that each region reads, if the router is the default one.
     router: a module that chooses them, `TopKRouter(k)` by default. It is called with the region means of q and of k,
-    in float32 at least, and, if the map was padded, with a third argument: which regions hold a real token.
+    in float32 at least, and, if not all tokens are real, with a third argument: which regions hold a real one (r), or
+    which of each image (b r).
     attend: the attention function, with the signature of `bra.attend`.
     lce_kernel: side of the LCE's filter, odd; 0 leaves the LCE out.
     scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code (the paper writes
@@ -58,26 +59,35 @@ class BiLevelRoutingAttention(nn.Module):
         self.lce = LocalContextEnhancement(dim, lce_kernel) if lce_kernel else None
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """Attend over a channels-last map; its size stays. Raises ValueError for a wrong rank or width."""
-        regions, valid, size = self.cut(x)
+    def forward(
+        self, x: Float[Tensor, "b h w c"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b h w c"]:
+        """Attend over a channels-last map; its size stays. Raises ValueError for a wrong rank or width.
+
+        real: which tokens of each image are real, None: all. At those nothing depends on what stands elsewhere, which
+        must be finite, and stays so.
+        """
+        regions, valid, size = self.cut(x, real)
         q, k, v = self.qkv(regions).chunk(3, dim=-1)
         index = self.choose(q, k, valid).index
         out = self.attend(q, k, v, index, self.heads, scale=self.scale, valid=valid)
         h, w = x.shape[1:3]
         out = merge_regions(out, self.grid, size)[:, :h, :w]
         if self.lce is not None:
-            out = out + self.lce(merge_regions(v, self.grid, size)[:, :h, :w])
+            out = out + self.lce(merge_regions(v, self.grid, size)[:, :h, :w], real)
         return self.out(out)
 
-    def route(self, x: Float[Tensor, "b h w c"]) -> Routes:
+    def route(self, x: Float[Tensor, "b h w c"], real: Bool[Tensor, "b h w"] | None = None) -> Routes:
         """Who would read whom in this map, without attending."""
-        regions, valid, _ = self.cut(x)
+        regions, valid, _ = self.cut(x, real)
         q, k, _ = self.qkv(regions).chunk(3, dim=-1)
         return self.choose(q, k, valid)
 
-    def cut(self, x: Tensor) -> tuple[Tensor, Bool[Tensor, "r t"] | None, tuple[int, int]]:
-        """The regions of the padded map, which of their tokens are real (None: all), and the padded map's size."""
+    def cut(self, x: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+        """The regions of the padded map, which of their tokens are real, and the padded map's size.
+
+        Which are real: (b r t) if `real` says it of each image, else (r t), or None where nothing was padded.
+        """
         require_axes("x", x, "b h w c")
         if x.shape[-1] != self.dim:
             raise ValueError(f"x must have {self.dim} channels on its last axis, but its shape is {tuple(x.shape)}")
@@ -85,7 +95,9 @@ class BiLevelRoutingAttention(nn.Module):
             raise ValueError(f"x must hold at least one token, but its shape is {tuple(x.shape)}")
         padded, valid_map = pad_to_grid(x, self.grid)
         size, valid = padded.shape[1:3], None
-        if size != x.shape[1:3]:
+        if real is not None:
+            valid = partition_regions(pad_to_grid(real[..., None], self.grid)[0], self.grid)[..., 0]
+        elif size != x.shape[1:3]:
             valid = partition_regions(valid_map[None, :, :, None], self.grid)[0, :, :, 0]
         return partition_regions(padded, self.grid), valid, size
 
@@ -104,7 +116,7 @@ class BiLevelRoutingAttention(nn.Module):
         require_k(k, self.grid[0] * self.grid[1])
         self.router.k = k
 
-    def choose(self, q: Tensor, k: Tensor, valid: Bool[Tensor, "r t"] | None) -> Routes:
+    def choose(self, q: Tensor, k: Tensor, valid: Tensor | None) -> Routes:
         """Ask the router, and tell it of regions without a real token where there was padding.
 
         Under autocast too, it decides in float32: what bfloat16 rounds to a tie would be routed by chance.
@@ -112,7 +124,7 @@ class BiLevelRoutingAttention(nn.Module):
         lower = torch.amp.is_autocast_available(q.device.type) and torch.is_autocast_enabled(q.device.type)
         with torch.autocast(q.device.type, enabled=False) if lower else nullcontext():
             q_means, k_means = region_means(q, valid), region_means(k, valid)
-            return self.router(q_means, k_means) if valid is None else self.router(q_means, k_means, valid.any(dim=1))
+            return self.router(q_means, k_means) if valid is None else self.router(q_means, k_means, valid.any(dim=-1))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, heads={self.heads}, grid={self.grid}"
@@ -121,17 +133,19 @@ class BiLevelRoutingAttention(nn.Module):
 class BRA2d(BiLevelRoutingAttention):
     """Bi-level Routing Attention on channels-first maps (b c h w), to stand where a convolution stood."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, x: Float[Tensor, "b c h w"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b c h w"]:
         """Attend over a channels-first map; its size stays. Raises ValueError for a wrong rank or width."""
         self.require_map(x)
-        out = super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out = super().forward(x.permute(0, 2, 3, 1), real).permute(0, 3, 1, 2)
         last = x.is_contiguous(memory_format=torch.channels_last)
         return out if last else out.contiguous()  # in memory as its input lies, as a convolution's output does
 
-    def route(self, x: Float[Tensor, "b c h w"]) -> Routes:
+    def route(self, x: Float[Tensor, "b c h w"], real: Bool[Tensor, "b h w"] | None = None) -> Routes:
         """Who would read whom in this map, without attending."""
         self.require_map(x)
-        return super().route(x.permute(0, 2, 3, 1))
+        return super().route(x.permute(0, 2, 3, 1), real)
 
     def require_map(self, x: Tensor) -> None:
         """Raise ValueError unless x is (b c h w) with the layer's channels."""

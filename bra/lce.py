@@ -1,6 +1,6 @@
 """Step 06. Local context enhancement (LCE): what routing loses at short range, given back by a small convolution."""
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
@@ -17,6 +17,10 @@ class LocalContextEnhancement(nn.Module):
             raise ValueError(f"kernel must be odd and at least 1, but is {kernel}")
         self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim)
 
-    def forward(self, v: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        """Filter a channels-last map; its size stays."""
+    def forward(
+        self, v: Float[Tensor, "b h w c"], real: Bool[Tensor, "b h w"] | None = None
+    ) -> Float[Tensor, "b h w c"]:
+        """Filter a channels-last map; its size stays. What is not `real` counts as zeros, as beyond the border."""
+        if real is not None:
+            v = v.masked_fill(~real[..., None], 0)
         return self.conv(v.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

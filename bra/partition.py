@@ -64,6 +64,15 @@ def pad_to_grid(
     return x, valid_map
 
 
+def real_map(sizes: Int[Tensor, "b 2"], size: tuple[int, int]) -> Bool[Tensor, "b h w"]:
+    """Which places of maps of one size (h, w) are real: of each image those above and left of its height and width.
+
+    Every second one, ``[:, ::2, ::2]``, are those of a map at twice the stride, whose sizes are rounded up.
+    """
+    rows, columns = (torch.arange(end, device=sizes.device) < sizes[:, axis, None] for axis, end in enumerate(size))
+    return rows[:, :, None] & columns[:, None, :]
+
+
 def middle_region(grid: Grid) -> int:
     """The region in the middle of the grid. Raises ValueError for a grid that is none."""
     require_grid(grid)

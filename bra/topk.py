@@ -1,8 +1,9 @@
 """Step 03. Which regions should this region read: the routing index, and the modules that make it.
 
-A router is a module that maps the region means of q and k to `Routes`. When the map was padded it is also
-given `valid_regions`, which regions hold a real token. Routing decides by comparison, so no gradient passes through
-it. It learns all the same: the q and k whose means decide are those of the token attention, and they get its gradient.
+A router is a module that maps the region means of q and k to `Routes`. Where not all tokens are real it is also
+given `valid_regions`, which regions hold a real one: of all images (r), or of each (b r). Routing decides by
+comparison, so no gradient passes through it. It learns all the same: the q and k whose means decide are those of the
+token attention, and they get its gradient.
 """
 
 from typing import NamedTuple
@@ -50,13 +51,13 @@ class TopKRouter(nn.Module):
         self,
         q_means: Float[Tensor, "b r c"],
         k_means: Float[Tensor, "b r c"],
-        valid_regions: Bool[Tensor, " r"] | None = None,
+        valid_regions: Bool[Tensor, " r"] | Bool[Tensor, "b r"] | None = None,
     ) -> Routes:
-        """A region without real tokens gets the affinity -inf, so it is chosen last."""
+        """A region without real tokens gets the affinity -inf, so it is chosen last. Of less than k regions all are."""
         affinity = region_affinity(q_means, k_means)
         if valid_regions is not None:
-            affinity = affinity.masked_fill(~valid_regions, float("-inf"))
-        return Routes(top_k_regions(affinity, self.k), affinity)
+            affinity = affinity.masked_fill(~valid_regions[..., None, :], float("-inf"))
+        return Routes(top_k_regions(affinity, min(self.k, affinity.shape[-1])), affinity)
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
@@ -77,7 +78,7 @@ class TableRouter(nn.Module):
         self,
         q_means: Float[Tensor, "b r c"],
         k_means: Float[Tensor, "b r c"],
-        valid_regions: Bool[Tensor, " r"] | None = None,
+        valid_regions: Bool[Tensor, " r"] | Bool[Tensor, "b r"] | None = None,
     ) -> Routes:
         """A table is fixed: `valid_regions` changes nothing. Raises ValueError if it has not one row a region."""
         if len(self.table) != q_means.shape[1]:

@@ -215,7 +215,12 @@ def test_says_what_is_wrong():
             bra.attend(q, k, v, index.double(), 2, way=way)
     with pytest.raises(ValueError, match=r"q must have 4 axes \(b r t c\)"):
         bra.attend(q[0], k[0], v[0], index, 2)
-    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(3, 5\)"):
+    with pytest.raises(
+        ValueError, match=r"valid must be \(r t\) = \(5, 3\) or \(b r t\) = \(2, 5, 3\) of bool, not \(3, 5\)"
+    ):
         bra.attend(q, k, v, index, 2, valid=torch.ones(3, 5, dtype=torch.bool))
-    with pytest.raises(ValueError, match=r"valid must be \(r t\) = \(5, 3\) of bool, not \(5, 3\) of torch.float32"):
+    with pytest.raises(
+        ValueError,
+        match=r"valid must be \(r t\) = \(5, 3\) or \(b r t\) = \(2, 5, 3\) of bool, not \(5, 3\) of torch.float32",
+    ):
         bra.attend(q, k, v, index, 2, valid=torch.ones(5, 3))

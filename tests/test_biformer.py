@@ -271,9 +271,9 @@ def test_where_the_grid_fits_masking_changes_nothing(size, monkeypatch):
     model, images = small().double().eval(), torch.randn(2, 3, *size, dtype=torch.float64)
     exact, cut = model(images), bra.BiLevelRoutingAttention.cut
 
-    def masked(layer, x):
-        regions, real, padded = cut(layer, x)
-        return regions, torch.ones(regions.shape[1:3], dtype=torch.bool) if real is None else real, padded
+    def masked(layer, x, real):
+        regions, valid, padded = cut(layer, x, real)
+        return regions, torch.ones(regions.shape[1:3], dtype=torch.bool) if valid is None else valid, padded
 
     monkeypatch.setattr(bra.BiLevelRoutingAttention, "cut", masked)
     torch.testing.assert_close(model(images), exact, rtol=0, atol=1e-12)
