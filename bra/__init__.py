@@ -16,6 +16,7 @@ from bra.biformer import (
     biformer_small,
     biformer_tiny,
 )
+from bra.dense import Backbone
 from bra.gather import gather_regions
 from bra.kernels import attend_flex, attend_fused
 from bra.layer import BiLevelRoutingAttention, BRA2d, record_routes
@@ -41,6 +42,7 @@ __all__ = [
     "SMALL",
     "TINY",
     "BRA2d",
+    "Backbone",
     "BiFormer",
     "BiFormerConfig",
     "BiLevelRoutingAttention",

@@ -21,6 +21,13 @@ def test_means_see_real_tokens_only():
     assert torch.equal(bra.region_means(regions, valid), bra.region_means(changed, valid))
 
 
+def test_each_image_may_have_a_mask_of_its_own():
+    regions, valid = torch.randn(2, 3, 5, 7, dtype=torch.float64), torch.rand(2, 3, 5) < 0.5
+    alone = torch.cat([bra.region_means(regions[n : n + 1], valid[n]) for n in range(2)])
+    message = "the means of an image are those of its own mask"
+    torch.testing.assert_close(bra.region_means(regions, valid), alone, rtol=0, atol=0, msg=message)
+
+
 @pytest.mark.parametrize("valid", [None, torch.ones(1, 10_000, dtype=torch.bool)])
 def test_means_of_half_precision_are_float32_and_do_not_overflow(valid):
     regions = torch.full((1, 1, 10_000, 1), 10.0, dtype=torch.float16)

@@ -171,6 +171,10 @@ def test_says_what_is_wrong():
     for images in (torch.zeros(3, 32, 32), torch.zeros(2, 1, 32, 32)):
         with pytest.raises(ValueError, match=r"images must be \(b c h w\) with 3 channels, but the shape is"):
             small()(images)
+    for several in ([torch.zeros(3, 32, 32)] * 2, None):
+        kind = type(several).__name__
+        with pytest.raises(ValueError, match=rf"one tensor \(b c h w\), not a {kind}: .* sizes to bra.dense.Backbone"):
+            small()(several)
     whole = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"images must be floating point, such as uint8 / 255 .* but are torch.uint8"):
         small()(whole)
@@ -203,6 +207,16 @@ def test_feature_info_says_what_the_pyramid_gives():
     assert [(i["num_chs"], i["reduction"]) for i in info] == [(64, 4), (128, 8), (256, 16), (512, 32)]
 
 
+@pytest.mark.parametrize("stages", [(), (0, 1, 2)], ids=["kept", "recomputed"])
+def test_hooks_on_the_modules_that_feature_info_names_see_the_maps(stages):
+    model, seen = small(checkpoint_stages=stages).train(), []
+    for info in model.feature_info:
+        model.get_submodule(info["module"]).register_forward_hook(lambda stage, inputs, out: seen.append(out))
+    maps = model.pyramid(torch.randn(2, 3, 37, 50))
+    assert len(seen) == len(maps), "pyramid must call its stages as modules, or hooks on them never fire"
+    assert all(a is b for a, b in zip(seen, maps, strict=True))
+
+
 def test_reset_classifier():
     model, images = small().double().eval(), torch.randn(2, 3, 32, 40, dtype=torch.float64)
     model.reset_classifier(11)
@@ -212,6 +226,9 @@ def test_reset_classifier():
     model.reset_classifier(0)
     expected = model.norm(model.pyramid(images)[-1]).mean(dim=(2, 3))
     torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
+    model.norm = nn.Identity()
+    model.reset_classifier(3)
+    assert model(images).shape == (2, 3) and model.head.weight.dtype == torch.float64, "whatever norm stands there"
     torch.testing.assert_close(small(num_classes=0).eval()(images.float()).shape, torch.Size([2, 24]))
 
 

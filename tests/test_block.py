@@ -5,6 +5,7 @@ from torch import nn
 
 import bra
 from bra.block import Block, DropPath, FullAttention
+from bra.partition import real_map
 
 
 def test_full_attention_is_multi_head_attention_with_a_head_scale_and_lce_of_its_input():
@@ -32,6 +33,33 @@ def test_a_block_adds_position_attention_and_mlp_to_its_input():
     assert (wide.in_features, wide.out_features, narrow.out_features) == (6, 18, 6)
     torch.testing.assert_close(block(x), y.permute(0, 3, 1, 2))
     assert block.norm1.eps == 1e-6 and block.position.groups == 6
+
+
+def masked_and_poisoned(x):
+    """A map (b h w c), a mask of one rectangle an image, and the map with something else where nothing is real."""
+    real = real_map(torch.tensor([[2, 5], [3, 1]]), x.shape[1:3])
+    return x, real, torch.where(real[..., None], x, 50 * torch.randn_like(x))
+
+
+def test_full_attention_sees_real_tokens_only():
+    full = FullAttention(12, 4).double()
+    x, real, poisoned = masked_and_poisoned(torch.randn(2, 3, 5, 12, dtype=torch.float64))
+    out = full(x, real)
+    torch.testing.assert_close(out[:1, :2], full(x[:1, :2]), msg="an image is not what it is alone")
+    torch.testing.assert_close(out[1:, :, :1], full(x[1:, :, :1]), msg="an image is not what it is alone")
+    message = "a key, or the LCE, sees what is not real"
+    torch.testing.assert_close(full(poisoned, real)[real], out[real], rtol=0, atol=1e-12, msg=message)
+    assert full(x, real & False).isfinite().all(), "where nothing is real, something finite stands"
+
+
+def test_the_position_code_of_a_block_sees_zeros_where_nothing_is_real():
+    block = Block(6, FullAttention(6, 2, lce_kernel=0), 3, 0.0).double()
+    x, real, poisoned = masked_and_poisoned(torch.randn(2, 3, 5, 6, dtype=torch.float64))
+    x, poisoned = (each.permute(0, 3, 1, 2) for each in (x, poisoned))
+    out, again = (block(each, real).permute(0, 2, 3, 1) for each in (x, poisoned))
+    torch.testing.assert_close(again[real], out[real], rtol=0, atol=1e-12, msg="the position code sees padding")
+    torch.testing.assert_close(block(x, real)[:1, :, :2], block(x[:1, :, :2]))
+    assert again.isfinite().all()
 
 
 def test_drop_path_drops_both_branches_of_a_block():

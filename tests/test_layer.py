@@ -54,6 +54,29 @@ def test_no_output_depends_on_a_padded_token(size, monkeypatch):
     torch.testing.assert_close(layer(x), before, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+@pytest.mark.parametrize("router", [None, bra.TableRouter(bra.local_regions((2, 3), 2))])
+def test_no_output_depends_on_what_is_not_real(size, router):
+    layer, x = make(router=router), draw(*size)
+    real = torch.rand(2, *size) < 0.6
+    real[1, :, 2:] = False  # whole regions, and in one image only
+    poisoned = torch.where(real[..., None], x, 50 * torch.randn_like(x))
+    for mask, seen in ((real, "a region's mean, the router, a softmax or the LCE sees"), (None, "")):
+        difference = (layer(x, mask) - layer(poisoned, mask)).abs()[real].max()
+        assert (difference < 1e-9) == bool(seen), f"{seen or 'without a mask nothing is hidden: the test cannot fail'}"
+    assert layer(poisoned, real).isfinite().all() and layer(x, real & False).isfinite().all()
+    twin = bra.BRA2d(6, 2, (2, 3), 2, router=router).double()
+    twin.load_state_dict(layer.state_dict())
+    assert torch.equal(twin(x.permute(0, 3, 1, 2), real).permute(0, 2, 3, 1), layer(x, real))
+    assert torch.equal(twin.route(x.permute(0, 3, 1, 2), real).affinity, layer.route(x, real).affinity)
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])
+def test_where_all_is_real_a_mask_changes_nothing(size):
+    layer, x = make(), draw(*size)
+    torch.testing.assert_close(layer(x, torch.ones(2, *size, dtype=torch.bool)), layer(x), rtol=0, atol=1e-12)
+
+
 def test_reading_all_regions_is_dense_attention():
     layer, x = make((2, 3), 6, lce_kernel=0), draw(4, 6)
     q, k, v = layer.qkv(x).flatten(1, 2).unflatten(-1, (3, 2, 3)).permute(2, 0, 3, 1, 4)

@@ -33,3 +33,11 @@ def test_gradients():
 def test_says_which_kernels_are_allowed(kernel):
     with pytest.raises(ValueError, match=f"kernel must be odd and at least 1, but is {kernel}"):
         bra.LocalContextEnhancement(3, kernel)
+
+
+def test_what_is_not_real_counts_as_zeros():
+    lce, v = bra.LocalContextEnhancement(3).double(), torch.randn(2, 7, 5, 3, dtype=torch.float64)
+    real = torch.rand(2, 7, 5) < 0.7
+    assert torch.equal(lce(v, real), lce(v * real[..., None])), "a filter must see zeros where nothing is real"
+    nothing = torch.where(real[..., None], v, torch.nan)
+    assert torch.equal(lce(nothing, real), lce(v, real))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bra
-from bra.partition import RegionGrid, middle_region, pad_to_grid, partition_regions
+from bra.partition import RegionGrid, middle_region, pad_to_grid, partition_regions, real_map
 
 sides = st.integers(1, 5)
 
@@ -106,6 +106,20 @@ def test_a_region_covers_the_tokens_that_partition_gives_it(grid, size):
         y, x = (min(n) + (max(n) - min(n) + 1) // 2 for n in (rows, columns))
         assert where.middle(region) == y * size[1] + x and (y, x) in held
     assert torch.equal(where.owners(), owners)
+
+
+def test_a_map_is_real_as_far_as_each_image_goes():
+    real = real_map(torch.tensor([[1, 3], [5, 2]]), (5, 3))
+    assert real.shape == (2, 5, 3) and real.sum(dim=(1, 2)).tolist() == [3, 10]
+    assert real[0, :1, :3].all() and real[1, :5, :2].all()
+
+
+@given(height=st.integers(1, 33), width=st.integers(1, 33), power=st.integers(0, 4))
+def test_at_a_larger_stride_the_sizes_are_rounded_up(height, width, power):
+    stride = 2**power
+    real = real_map(torch.tensor([[height, width]]), (37, 34))[:, ::stride, ::stride]
+    expected = real_map(torch.tensor([[-(-height // stride), -(-width // stride)]]), real.shape[1:])
+    assert torch.equal(real, expected), "the last token of an image may stand for less than a whole stride of pixels"
 
 
 def test_the_middle_region_is_in_the_middle_row_and_column():

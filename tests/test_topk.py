@@ -41,6 +41,21 @@ def test_regions_without_real_tokens_are_chosen_last():
     assert torch.equal(routes.affinity[..., real], bra.region_affinity(q, k)[..., real])
 
 
+def test_each_image_may_have_real_regions_of_its_own():
+    q, k = torch.randn(2, 2, 5, 3)
+    real = torch.tensor([[True, False, True, False, True], [False, True, True, True, True]])
+    router = bra.TopKRouter(2)
+    for n, (index, affinity) in enumerate(zip(*router(q, k, real), strict=True)):
+        assert real[n][index].all(), f"image {n} reads regions that are all padding"
+        alone = router(q[n : n + 1], k[n : n + 1], real[n])
+        assert torch.equal(index, alone.index[0]) and torch.equal(affinity, alone.affinity[0])
+
+
+def test_of_fewer_regions_than_k_all_are_read():
+    q, k = torch.randn(2, 2, 3, 7)
+    assert bra.TopKRouter(5)(q, k).index.sort(dim=-1).values.tolist() == [[[0, 1, 2]] * 3] * 2
+
+
 def test_table_router_says_what_its_table_says():
     table = bra.random_regions((2, 3), 2)
     router = bra.TableRouter(table)
