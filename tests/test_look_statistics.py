@@ -7,6 +7,7 @@ from torch import nn
 import bra
 from bra.look.statistics import LayerStatistics, RoutingStatistics, entropy, rollout, routing_statistics
 from bra.look.views import View
+from bra.partition import real_map
 from bra.topk import Routes
 
 GRID, CHANNELS = (3, 2), 6
@@ -155,6 +156,31 @@ def test_random_routing_measures_as_its_reference():
         assert layer.distance == pytest.approx(layer.random_distance, rel=0.02)
         assert layer.entropy == pytest.approx(layer.random_entropy)
     assert found.overlap[0, 1].item() == pytest.approx(found.random_overlap[0, 1].item(), rel=0.05)
+
+
+class Padded(nn.Module):
+    """A layer on maps of which each image fills a part of its own."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.layer, self.sizes = bra.BRA2d(CHANNELS, 2, GRID, 2).double(), torch.tensor(sizes)
+
+    def forward(self, maps):
+        return self.layer(maps, real=real_map(self.sizes, maps.shape[2:]))
+
+
+def test_of_each_image_only_its_own_real_regions_read():
+    sizes, (maps,) = [(6, 4), (2, 4), (3, 1)], [torch.randn(3, CHANNELS, 6, 4, dtype=torch.float64)]
+    together, alone = Padded(sizes), []
+    found = routing_statistics(together, [maps]).layers[0]
+    for n, size in enumerate(sizes):
+        one = Padded([size])
+        one.load_state_dict(together.state_dict())
+        alone.append(routing_statistics(one, [maps[n : n + 1]]).layers[0])
+    for what in ("self_share", "distance", "entropy"):
+        expected = sum(getattr(of, what) for of in alone) / 3
+        assert getattr(found, what) == pytest.approx(expected), what
+    assert alone[1].entropy < alone[0].entropy and alone[1].entropy <= 1, "two regions are one bit at most"
 
 
 def test_model_is_as_before():

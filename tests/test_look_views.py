@@ -8,7 +8,7 @@ from torch import nn
 import bra
 import bra.look.views
 from bra.look.views import View, look
-from bra.partition import RegionGrid
+from bra.partition import RegionGrid, real_map
 from bra.topk import Routes
 
 GRID, HEADS, CHANNELS, K = (3, 2), 3, 15, 2
@@ -372,3 +372,14 @@ def test_a_model_without_its_weights_is_refused():
         model = bra.biformer_nano()
     with pytest.raises(ValueError, match="model must have its weights, but is on the meta device"):
         look(model, torch.zeros(3, 32, 32))
+
+
+def test_what_a_backbone_pads_gets_no_weight():
+    config = bra.BiFormerConfig(stem=(8,), stages=(bra.Stage(8, 1, heads=2, k=2),))
+    views = look(bra.Backbone(bra.BiFormer(config), region=6), torch.randn(3, 17, 9))
+    (view,) = views
+    assert view.grid == (3, 2) and view.size == (9, 6)  # of 18 x 12 pixels
+    real = bra.partition_regions(real_map(torch.tensor([[9, 5]]), (9, 6))[..., None], (3, 2))[0, :, :, 0]
+    seen = real[view.index].flatten(1)[:, None, None]
+    assert not view.weights.masked_fill(seen, 0).any(), "a padded token gets attention"
+    torch.testing.assert_close(view.weights.sum(dim=-1), torch.ones(view.weights.shape[:3]))

@@ -6,6 +6,7 @@ The layers are found by walking the modules, so a model of one's own needs no pr
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class LayerCall(NamedTuple):
     """One call of a BRA layer on a batch of maps.
 
     name: the layer's, with ", run 2" if it ran before. size: (h, w) of the maps. qkv: (b r t 3c).
-    valid: (r t), which tokens are no padding; None: all.
+    valid: which tokens are no padding, of all images (r t) or of each (b r t); None: all.
     """
 
     name: str
@@ -52,11 +53,11 @@ def record_calls(layers: Mapping[str, BiLevelRoutingAttention], note: Callable[[
     seen: dict = {}  # what the layer that runs now has made so far
     runs: Counter[str] = Counter()
 
-    def ran(name: str, layer: BiLevelRoutingAttention, out: Tensor) -> None:
+    def ran(layer: BiLevelRoutingAttention, given: tuple, named: dict, out: Tensor, name: str) -> None:
         x = out.permute(0, 2, 3, 1) if isinstance(layer, BRA2d) else out  # as large as the input
         runs[name] += 1
         again = f", run {runs[name]}" if runs[name] > 1 else ""
-        valid = layer.cut(x)[1]
+        valid = layer.cut(x, *given[1:], **{key: value for key, value in named.items() if key == "real"})[1]
         note(LayerCall(name + again, layer, tuple(x.shape[1:3]), seen.pop("routes"), seen.pop("qkv"), valid))
 
     hooks = []
@@ -64,7 +65,7 @@ def record_calls(layers: Mapping[str, BiLevelRoutingAttention], note: Callable[[
         hooks += [
             layer.qkv.register_forward_hook(lambda module, inputs, qkv: seen.update(qkv=qkv)),
             layer.router.register_forward_hook(lambda module, inputs, routes: seen.update(routes=routes)),
-            layer.register_forward_hook(lambda layer, inputs, out, name=name: ran(name, layer, out)),
+            layer.register_forward_hook(partial(ran, name=name), with_kwargs=True),
         ]
     try:
         yield

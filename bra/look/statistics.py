@@ -82,9 +82,10 @@ class Sums:
     total: Counter
     images: Counter
 
-    def add(self, key: tuple, values: Float[Tensor, "b r"], reads: Bool[Tensor, " r"]) -> None:
+    def add(self, key: tuple, values: Float[Tensor, "b r"], reads: Bool[Tensor, "#b r"]) -> None:
         """A batch: of each image the mean over the regions that read."""
-        self.total[key] += values[:, reads].double().mean(dim=1).sum().item()
+        means = (values.double() * reads).sum(dim=1) / reads.sum(dim=1)
+        self.total[key] += means.sum().item()
         self.images[key] += len(values)
 
     def mean(self, *key) -> float:
@@ -129,8 +130,13 @@ def entropy(routes: Routes, channels: int) -> float:
 
     log2(R) bits, 4 for 16 regions, is no preference at all; at 0 bits one region has all of it.
     """
+    return entropies(routes, channels).mean().item()
+
+
+def entropies(routes: Routes, channels: int) -> Float[Tensor, "b r"]:
+    """The same of each region."""
     share = (routes.affinity.double() * channels**-0.5).softmax(dim=-1)
-    return torch.special.entr(share).sum(dim=-1).mean().item() / math.log(2)
+    return torch.special.entr(share).sum(dim=-1) / math.log(2)
 
 
 def add_layer(sums: Sums, call: LayerCall) -> None:
@@ -142,8 +148,7 @@ def add_layer(sums: Sums, call: LayerCall) -> None:
     far = distances(call.layer.grid).to(index.device)
     sums.add((call.name, "self"), (index == own[:, None]).any(dim=2).double(), reads)
     sums.add((call.name, "distance"), far[own[:, None], index].mean(dim=2), reads)
-    bits = entropy(Routes(index[:, reads], affinity[:, reads]), call.layer.dim)
-    sums.add((call.name, "entropy"), torch.full(index.shape[:2], bits, dtype=torch.float64), reads.cpu())
+    sums.add((call.name, "entropy"), entropies(call.routes, call.layer.dim), reads)
 
 
 def add_overlaps(sums: Sums, calls: Sequence[LayerCall]) -> None:
@@ -156,11 +161,11 @@ def add_overlaps(sums: Sums, calls: Sequence[LayerCall]) -> None:
                 sums.add((a.name, b.name, "overlap"), shared, reading(a) & reading(b))
 
 
-def reading(call: LayerCall) -> Bool[Tensor, " r"]:
-    """The regions with a real token: those that read."""
+def reading(call: LayerCall) -> Bool[Tensor, "_ r"]:
+    """The regions with a real token, those that read: of all images (1 r), or of each (b r)."""
     if call.valid is None:
-        return torch.ones(call.routes.index.shape[1], dtype=torch.bool, device=call.routes.index.device)
-    return call.valid.any(dim=1)
+        return torch.ones(1, call.routes.index.shape[1], dtype=torch.bool, device=call.routes.index.device)
+    return torch.atleast_2d(call.valid.any(dim=-1))
 
 
 def members(index: Int[Tensor, "b r k"]) -> Bool[Tensor, "b r r"]:

@@ -140,7 +140,7 @@ def look(
         r, t = call.qkv.shape[1:3]
         if tokens and spent + r * t * call.layer.heads * index.shape[1] * t <= MOST_WEIGHTS:
             q, k, _ = call.qkv[0].detach().cpu().to(affinity.dtype).chunk(3, dim=-1)
-            valid = None if call.valid is None else call.valid.cpu()
+            valid = None if call.valid is None else call.valid.cpu().view(r, t)  # of this one image, or of all
             weights = token_weights(q, k, index, call.layer.heads, call.layer.scale, valid)
         views.append(View(call.layer.grid, call.size, call.name, index, affinity, weights))
 
