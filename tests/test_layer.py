@@ -59,7 +59,7 @@ def test_no_output_depends_on_a_padded_token(size, monkeypatch):
 def test_no_output_depends_on_what_is_not_real(size, router):
     layer, x = make(router=router), draw(*size)
     real = torch.rand(2, *size) < 0.6
-    real[1, :, 2:] = False  # whole regions, and in one image only
+    real[1, :, 4:] = False  # whole regions, and in one image only
     poisoned = torch.where(real[..., None], x, 50 * torch.randn_like(x))
     for mask, seen in ((real, "a region's mean, the router, a softmax or the LCE sees"), (None, "")):
         difference = (layer(x, mask) - layer(poisoned, mask)).abs()[real].max()
