@@ -65,6 +65,7 @@ def kernels(merge: Answer) -> Verdict:
     nothing = (torch.full((5,), -torch.inf), torch.zeros(5), torch.zeros(5, 3))  # a piece in which nothing counts
     inputs = [
         (*one, *two),
+        (one[0] + 300, *one[1:], two[0] + 300, *two[1:]),
         (one[0] + 300, *one[1:], *two),
         (*one, two[0] + 300, *two[1:]),
         (*one, *nothing),
