@@ -53,7 +53,7 @@ class TopKRouter(nn.Module):
         k_means: Float[Tensor, "b r c"],
         valid_regions: Bool[Tensor, " r"] | Bool[Tensor, "b r"] | None = None,
     ) -> Routes:
-        """A region without real tokens gets the affinity -inf, so it is chosen last. Of fewer than k regions all are."""
+        """A region without real tokens gets the affinity -inf: it is chosen last. Of fewer than k regions all are."""
         affinity = region_affinity(q_means, k_means)
         if valid_regions is not None:
             affinity = affinity.masked_fill(~valid_regions[..., None, :], float("-inf"))
