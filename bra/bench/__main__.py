@@ -152,7 +152,7 @@ def main(
         part: What to measure.
         official: A clone of the official BiFormer repository; its code is run beside ours.
         device: cpu, cuda, ...
-        autocast: In bfloat16 autocast.
+        autocast: In bfloat16: of layers and models by autocast, of the attention alone its tensors.
         compiled: Our models under torch.compile, too: minutes more.
         peers: Beside BiFormer-S at 224 pixels also timm's Swin-T and birder's BiFormer-S, those that are installed.
         model: The model that is measured at each of the sizes.

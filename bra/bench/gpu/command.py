@@ -172,7 +172,3 @@ def main(
         record = Record(folder / f"gpu_{short(setting.gpu)}.json", began, again)
         status = show(chosen, setting, record, began + 60 * (minutes or torch.inf))
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    tyro.cli(main, prog="python -m bra.bench gpu")
