@@ -18,7 +18,7 @@ from torch import Tensor
 from bra.attention import CHOOSERS, attend_gathered, attend_masked
 from bra.kernels.fused import WIDEST_HEAD, attend_fused, why_not
 
-LEAST_CAPABILITY = (8, 0)  # below it (a T4 has 7.5) Triton 3.9 emits no matrix instructions
+LEAST_CAPABILITY = (8, 0)  # below it (a T4 has 7.5) Triton 3.7 emits no matrix instructions
 
 
 def way_on_cuda(q: Tensor, index: Tensor, heads: int) -> Callable[..., Tensor]:

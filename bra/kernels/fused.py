@@ -157,7 +157,7 @@ def plan(q: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | Non
         "STEP": step,
         "WIDTH": max(16, triton.next_power_of_2(d)),
         "MASKED": valid is not None,
-        "num_warps": 2 if half and own < 64 else 4,
+        "num_warps": (2 if own < 64 else 4) if half else (4 if own < 64 else 8),
     }
     return (regions * triton.cdiv(t, own) * heads,), settings
 
