@@ -9,7 +9,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -51,6 +51,8 @@ def machine_memory() -> float:
 class DataSet(ABC):
     """What `bra.train` needs of a data set."""
 
+    asks: Literal["classes", "pixels", "boxes"] = "classes"  # of each image its class, of each pixel, or for boxes
+    scored: tuple[int, ...] | None = None  # of pixels, the classes whose mean IoU is the score; None: all
     classes: list[str]
     channels: int
     count: float  # training images; infinite where they are made
