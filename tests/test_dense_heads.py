@@ -15,7 +15,9 @@ CONFIG = bra.BiFormerConfig(
 
 def maps_of(size, channels=CHANNELS, strides=STRIDES, b=2):
     """Maps (b c h w) of images of this size, as a backbone makes them: sizes are rounded up."""
-    return [torch.randn(b, c, *(-(-side // s) for side in size)).double() for c, s in zip(channels, strides, strict=True)]
+    return [
+        torch.randn(b, c, *(-(-side // s) for side in size)).double() for c, s in zip(channels, strides, strict=True)
+    ]
 
 
 def make(**options):
@@ -41,7 +43,8 @@ def by_loops(head, maps, size):
         for step in range(max(1, i)):  # in the sequence: convolution, norm, ReLU, doubling
             x = oracles.convolve(x, weights[f"climb.{i}.{4 * step}.weight"])
             mean, var, scale, shift = (
-                weights[f"climb.{i}.{4 * step + 1}.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+                weights[f"climb.{i}.{4 * step + 1}.{name}"]
+                for name in ("running_mean", "running_var", "weight", "bias")
             )
             x = ((x - mean) / (var + 1e-5) ** 0.5 * scale + shift).clip(0)
             x = oracles.interpolate(x, 2, (2 * x.shape[1], 2 * x.shape[2])) if i else x

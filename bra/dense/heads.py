@@ -57,7 +57,7 @@ class SemanticFPN(nn.Module):
 
 
 def climb(wide: int, narrow: int, factor: int) -> nn.Sequential:
-    """From one stride to another, `factor` times finer: convolution, norm, ReLU before every doubling; once at least."""
+    """To a stride that is `factor` times finer: convolution, norm and ReLU before every doubling, and once at least."""
     layers = []
     for step in range(max(1, factor.bit_length() - 1)):
         layers += [nn.Conv2d(narrow if step else wide, narrow, 3, padding=1, bias=False)]
