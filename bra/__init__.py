@@ -16,7 +16,7 @@ from bra.biformer import (
     biformer_small,
     biformer_tiny,
 )
-from bra.dense import Backbone
+from bra.dense import Backbone, SemanticFPN
 from bra.gather import gather_regions
 from bra.kernels import attend_flex, attend_fused
 from bra.layer import BiLevelRoutingAttention, BRA2d, record_routes
@@ -48,6 +48,7 @@ __all__ = [
     "BiLevelRoutingAttention",
     "LocalContextEnhancement",
     "Routes",
+    "SemanticFPN",
     "Stage",
     "TableRouter",
     "TopKRouter",

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import bra
-from bra import biformer, block, dense, layer
+from bra import biformer, block, layer
+from bra.dense import backbone as room
 from bra.look.calls import bra_layers
 
 CONFIG = bra.BiFormerConfig(
@@ -146,7 +147,7 @@ def stem_alone(halvings, x, *real):
     return HALVED(halvings, x * real[0][:, None] if real else x)
 
 
-HALVED, MAP = biformer.Halvings.forward, dense.real_map
+HALVED, MAP = biformer.Halvings.forward, room.real_map
 PLANTED = {  # what is wrong: where, what stands there instead, and the first map that shows it
     "LCE": (bra.LocalContextEnhancement, "forward", forgets(bra.LocalContextEnhancement.forward, 2), 0),
     "softmax": (layer, "attend", forgets(bra.attend, 5), 0),
@@ -157,7 +158,7 @@ PLANTED = {  # what is wrong: where, what stands there instead, and the first ma
     "block": (block.Block, "forward", forgets(block.Block.forward, 2), 0),
     "convolutions between": (biformer.Halvings, "forward", forgets(HALVED, 2), 0),
     "inside the stem": (biformer.Halvings, "forward", stem_alone, 0),
-    "sizes rounded down": (dense, "real_map", lambda sizes, size: MAP(sizes // 4 * 4, size), 0),
+    "sizes rounded down": (room, "real_map", lambda sizes, size: MAP(sizes // 4 * 4, size), 0),
     "grid": (bra.Backbone, "follow", lambda self, size: None, 0),
 }
 

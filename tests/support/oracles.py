@@ -106,6 +106,46 @@ def depthwise(x, weight, bias):
     return out
 
 
+def convolve(x, weight, bias=0):
+    """(b h w c) filtered; weight (d c s s), zeros beyond the border; -> (b h w d)."""
+    h, w = x.shape[1:3]
+    side = weight.shape[-1]
+    out = np.zeros((*x.shape[:3], len(weight))) + bias
+    for y in range(h):
+        for x_ in range(w):
+            for dy in range(side):
+                for dx in range(side):
+                    yy, xx = y + dy - side // 2, x_ + dx - side // 2
+                    if 0 <= yy < h and 0 <= xx < w:
+                        out[:, y, x_] += x[:, yy, xx] @ weight[:, :, dy, dx].T
+    return out
+
+
+def repeat(x, factor, size):
+    """(b h w c) -> (b *size c): every token factor x factor times."""
+    out = np.zeros((len(x), *size, x.shape[3]))
+    for y in range(size[0]):
+        for x_ in range(size[1]):
+            out[:, y, x_] = x[:, y // factor, x_ // factor]
+    return out
+
+
+def interpolate(x, factor, size):
+    """(b h w c) -> (b *size c): between the four nearest of the tokens' middles; beyond the outermost as they are."""
+
+    def neighbours(place, end):
+        at = min(max((place + 0.5) / factor - 0.5, 0), end - 1)
+        return [(math.floor(at), 1 - at % 1), (min(math.floor(at) + 1, end - 1), at % 1)]
+
+    out = np.zeros((len(x), *size, x.shape[3]))
+    for y in range(size[0]):
+        for x_ in range(size[1]):
+            for row, down in neighbours(y, x.shape[1]):
+                for column, across in neighbours(x_, x.shape[2]):
+                    out[:, y, x_] += down * across * x[:, row, column]
+    return out
+
+
 def layer(x, weights, heads, grid, k):
     """The whole layer on a map that the grid need not divide; weights as in the layer's state dict."""
     b, h, w, c = x.shape

@@ -1,4 +1,4 @@
-"""Step 10. BiFormer under detectors and segmenters: the maps of its stages, for images of many sizes in one batch."""
+"""The maps of the stages of a BiFormer, for images of many sizes in one batch."""
 
 from collections.abc import Sequence
 from typing import Literal
