@@ -81,12 +81,7 @@ def load(model: BiFormer, path: str | Path) -> BiFormer:
     are missing, unexpected, misshaped or not finite.
     """
     path = Path(path)
-    weights = read_tensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    if any(name.startswith("downsample_layers.") for name in weights):
-        weights = convert(weights)
-    weights = {name: as_in(model, name, value, path) for name, value in weights.items()}
+    weights = {name: as_in(model, name, value, path) for name, value in read(path).items()}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("head.")}
     theirs, ours = len(weights.get("head.weight", ())), len(head.get("head.weight", ()))
     if theirs and theirs != ours:
@@ -97,6 +92,33 @@ def load(model: BiFormer, path: str | Path) -> BiFormer:
         weights = {name: value for name, value in weights.items() if not name.startswith("head.")} | head
     load_weights(model, weights, path)
     return model
+
+
+def load_stages(model: BiFormer, path: str | Path) -> BiFormer:
+    """Put the stages of other weights into `model`, and return it; its norm and its head stay as they are.
+
+    path: a published checkpoint, or the weights of one of our models, be they a classifier's, a segmenter's or a
+    detector's. Raises FileNotFoundError; ValueError as `load` does, and if the stages are of another size.
+    """
+    path = Path(path)
+    found = {re.sub(r"^(detector\.)?(backbone\.)+", "", name): value for name, value in read(path).items()}
+    own = model.state_dict()
+    stages = [name for name in own if name.partition(".")[0] in ("downsample", "stages")]
+    theirs = {name: as_in(model, name, found[name], path) for name in stages if name in found}
+    others = {name: value for name, value in own.items() if name not in stages}
+    deeper = {name: found[name] for name in found if re.match(r"(downsample|stages)\.", name) and name not in own}
+    load_weights(model, others | theirs | deeper, path)
+    return model
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file under our names. Raises what `load` raises for the file itself."""
+    weights = read_tensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
+    if all(name.startswith("module.") for name in weights):
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    if any(name.startswith("downsample_layers.") for name in weights):
+        weights = convert(weights)
+    return weights
 
 
 def as_in(model: BiFormer, name: str, value: Tensor, path: Path) -> Tensor:

@@ -33,6 +33,7 @@ from bra.train.config import TrainConfig
 from bra.train.learner import Learner
 from bra.train.parallel import open_accelerator
 from bra.train.recipes import imagenet100
+from bra.train.tasks import Classes
 
 COUNT = 512  # JPEGs
 REPEATS = 3
@@ -99,7 +100,7 @@ class Pieces(NamedTuple):
         data = ImageFolder(folder, recipe.images())
         data.classes = [str(i) for i in range(100)]
         network = BiFormer(replace(model, num_classes=100, drop_path=recipe.drop_path))
-        learner = Learner(network, accelerator, average=recipe.average, compiled=compiled)
+        learner = Learner(network, Classes(data), accelerator, average=recipe.average, compiled=compiled)
         pixels = torch.randint(256, (recipe.batch, 3, size, size), dtype=torch.uint8, device=accelerator.device)
         labels = torch.arange(recipe.batch, device=accelerator.device) % 100
         return cls(Preparation(recipe.augment, data), learner, Batch(pixels, labels))

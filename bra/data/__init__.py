@@ -14,9 +14,11 @@ from bra.data.hub import HubImages
 from bra.data.images import Images, ImageSettings
 from bra.data.names import printable
 from bra.data.recall import Recall, RecallBoards
+from bra.data.recall_where import RecallBoxes, RecallPixels
 from bra.data.workers import WorkersLost
 
 __all__ = [
+    "BOARDS",
     "FASHION_CLASSES",
     "WHOLE",
     "Arrays",
@@ -42,6 +44,9 @@ __all__ = [
 ]
 
 
+BOARDS = {"recall": RecallBoards, "recall-pixels": RecallPixels, "recall-boxes": RecallBoxes}
+
+
 def open_data(name: str, recall: Recall, images: ImageSettings) -> DataSet:
     """The data set called `name`: recall, fashion-mnist:FOLDER, folder:FOLDER or hf:NAME.
 
@@ -49,8 +54,8 @@ def open_data(name: str, recall: Recall, images: ImageSettings) -> DataSet:
     """
     kind, _, place = name.partition(":")
     place = os.path.expanduser(place)  # a shell leaves the ~ of folder:~/images as it is
-    if name == "recall":
-        return RecallBoards(recall)
+    if name in BOARDS:
+        return BOARDS[name](recall)
     if kind == "fashion-mnist" and place:
         return fashion_mnist(Path(place))
     if kind == "folder" and place:

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+IGNORED = 255  # the class of a pixel without a label
+
 
 class Shard(NamedTuple):
     """Which part of every batch one process takes: that of process `rank`, from 0, of `world_size` processes."""

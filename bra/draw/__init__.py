@@ -5,6 +5,7 @@ does not see it.
 """
 
 from bra.draw.flow import bra_map, data_flow
+from bra.draw.marks import boxed, class_maps, marked_boards
 from bra.draw.picture import Picture
 from bra.draw.plots import bars, curves, router_comparison, routing_statistics, scaling, training_curves
 from bra.draw.regions import (
@@ -23,11 +24,14 @@ from bra.draw.tokens import matrices, token_grids, token_rows
 __all__ = [
     "Picture",
     "bars",
+    "boxed",
     "bra_map",
+    "class_maps",
     "curves",
     "data_flow",
     "heat_maps",
     "images",
+    "marked_boards",
     "matrices",
     "outline_region",
     "readers",

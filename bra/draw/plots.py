@@ -11,9 +11,11 @@ from matplotlib.lines import Line2D
 from bra.draw.picture import BLACK, BLUE, HEAT, LINES, SKY, VERMILION, Picture, Point, count
 from bra.look.statistics import RoutingStatistics
 
+SCORES = {"accuracy": "accuracy", "iou": "IoU", "ap": "average precision"}  # what figures call them
 
-def training_curves(metrics: Sequence[dict]) -> Picture:
-    """Loss, accuracy and hit rate by step, from the lines of a run's metrics.jsonl."""
+
+def training_curves(metrics: Sequence[dict], score: str = "accuracy") -> Picture:
+    """Loss, score and hit rate by step, from the lines of a run's metrics.jsonl."""
     steps = [line for line in metrics if "loss" in line]
     tests = [line for line in metrics if "held_out" in line]
     blocks = len(tests[-1]["held_out"].get("hit_rate", []))
@@ -23,16 +25,17 @@ def training_curves(metrics: Sequence[dict]) -> Picture:
     at = [line["step"] for line in steps]
     losses = [line["loss"] for line in steps]
     loss.plot(at, losses, color=BLUE)
-    loss.set(title="Training loss", xlabel="step", ylabel="cross-entropy")
+    loss.set(title="Training loss", xlabel="step", ylabel="loss" if score == "ap" else "cross-entropy")
     alt = f"Training curves over {at[-1]} steps. The loss goes from {losses[0]:.2f} to {losses[-1]:.2f}"
 
-    accuracy.plot(at, [line["accuracy"] for line in steps], color=SKY, label="training batch")
+    if score in steps[0]:  # average precision is no measure of a batch
+        accuracy.plot(at, [line[score] for line in steps], color=SKY, label="training batch")
     at = [line["step"] for line in tests]
-    shares = [line["held_out"]["accuracy"] for line in tests]
+    shares = [line["held_out"][score] for line in tests]
     accuracy.plot(at, shares, "o-", color=VERMILION, label="held out")
-    accuracy.set(title="Accuracy", xlabel="step", ylim=(0, 1.03))
+    accuracy.set(title=SCORES[score][0].upper() + SCORES[score][1:], xlabel="step", ylim=(0, 1.03))
     accuracy.legend(loc="lower right")
-    alt += f", held-out accuracy from {shares[0]:.2f} to {shares[-1]:.2f}"
+    alt += f", held-out {SCORES[score]} from {shares[0]:.2f} to {shares[-1]:.2f}"
 
     for block in range(blocks):
         rates = [line["held_out"]["hit_rate"][block] for line in tests]

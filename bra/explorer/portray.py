@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Shaped
-from torch import Tensor
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
 
 from bra import official
 from bra.biformer import MODELS, BiFormer
 from bra.data import DataSet, Images, normalise, open_image
 from bra.data.decoding import centre_box, cut, upright_size
-from bra.data.recall import Boards
 from bra.explorer.portrait import Portrait, Snapshot
 from bra.look.views import look
 
@@ -25,7 +25,7 @@ LARGEST = 2048  # pixels on a side: of more, one look would take more memory tha
 
 
 def of_held_out(
-    model: BiFormer,
+    model: nn.Module,
     data: DataSet,
     name: str,
     held_out: dict | None = None,
@@ -42,8 +42,10 @@ def of_held_out(
     batch = next(itertools.islice(data.held_out(1), number, None))
     known: dict = {"history": history, "step": step}
     rates = (held_out or {}).get("hit_rate", [])
-    if isinstance(batch, Boards):
+    if "square" in batch._fields:
         known["truth"] = (int(batch.square), int(batch.target))
+    if data.asks != "classes" and "truth" in known:
+        known["truth"] = known["truth"][::-1]  # asked where, it is the target that asks
     if rates:
         over = f"{data.held_out_count} boards"
         shown = {f"asking region reads the right one, {over}": rates}
@@ -51,7 +53,8 @@ def of_held_out(
             shown[f"right one reads the asking one, {over}"] = held_out["reverse_hit_rate"]
         known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
     title = f"{name}, held-out image {number}"
-    portrait = of_pixels(model, batch.image[0], data, title, data.classes[int(batch.label)])
+    label = data.classes[int(batch.label)] if data.asks == "classes" else ""
+    portrait = of_pixels(model, batch.image[0], data, title, label)
     best = rates.index(max(rates)) if rates else 0
     return replace(portrait, block=best, **known)
 
@@ -75,7 +78,7 @@ def of_photograph(
 
 
 def of_pixels(
-    model: BiFormer, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], title: str, label: str = ""
+    model: nn.Module, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], title: str, label: str = ""
 ) -> Portrait:
     """An image as `data` has them, bytes or normalised floats, and what the model does with it; with `label`, says."""
     model = copy.deepcopy(model).cpu().double().eval()
@@ -84,7 +87,36 @@ def of_pixels(
         with torch.no_grad():
             title += f": says {data.classes[model(image).argmax()]}, is {label}"
     shown = pixels / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
+    if data.asks != "classes":
+        with torch.no_grad():
+            shown = outlined(shown, marks(model(image)))
+        title += ": outlined is what the network marks"
     return Portrait(shown, look(model, image), title)
+
+
+def marks(said: Float[Tensor, "1 classes h w"] | list[dict]) -> Int[Tensor, "h w"] | Float[Tensor, "n 4"]:
+    """What a network says of one image: the class of each pixel, or boxes."""
+    return said[0]["boxes"][said[0]["scores"] > 0.5] if isinstance(said, list) else said[0].argmax(dim=0)
+
+
+def outlined(image: Float[Tensor, "c h w"], marked: Tensor) -> Float[Tensor, "3 y x"]:
+    """The image with outlines, white beside black, of classes of pixels (h w) or boxes (n 4); small ones enlarged."""
+    times = max(1, 256 // max(image.shape[1:]))
+    image = image.expand(3, -1, -1).repeat_interleave(times, 1).repeat_interleave(times, 2).clone()
+    height, width = image.shape[1:]
+    if marked.is_floating_point():
+        inside = torch.zeros(height, width, dtype=torch.long)
+        for number, box in enumerate((times * marked).round().long().tolist(), 1):
+            left, top, right, bottom = box
+            inside[top:bottom, left:right] = number
+    else:
+        inside = F.interpolate(marked[None, None].float(), (height, width), mode="nearest-exact")[0, 0].long()
+    for value, reach in ((-1.0, 2), (1.0, 1)):  # a black line, and on its inner half a white one
+        window = F.pad(inside[None, None].float(), (reach,) * 4, mode="replicate")
+        most = F.max_pool2d(window, 2 * reach + 1, 1)
+        least = -F.max_pool2d(-window, 2 * reach + 1, 1)
+        image[:, (most != least)[0, 0]] = value
+    return image
 
 
 def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 size size"]:

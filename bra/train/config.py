@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from bra.biformer import MODELS, initialise_alike, initialise_by_width
-from bra.data import DataSet, ImageSettings, open_data
+from bra.data import BOARDS, DataSet, ImageSettings, open_data
 from bra.data.recall import Recall
 from bra.train.augment import Augment
 from bra.train.parallel import PRECISIONS
 from bra.train.routers import ROUTERS
+from bra.train.tasks import Dense
 
+DECAYS = ("cosine", "linear", "steps")
 STARTS = {"alike": initialise_alike, "independent": initialise_by_width}
 PLACE = (
     "device",
@@ -27,9 +29,14 @@ class TrainConfig:
     """Train a BiFormer and keep its settings, metrics, weights and pictures in a run folder."""
 
     data: str = "recall"
-    """What to learn: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*), or hf:NAME."""
+    """What to learn. Of an image: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*),
+    hf:NAME. Of its pixels: recall-pixels, ade20k:FOLDER, masks:FOLDER. Boxes: recall-boxes, coco:FOLDER."""
     model: Literal[(*MODELS,)] | None = None
-    """Which BiFormer; None: board for recall, nano for other data."""
+    """Which BiFormer; None: board for boards, nano for other data."""
+    weights: Path | None = None
+    """Stages to start from: a published checkpoint, or model.safetensors of a run; None: random ones."""
+    dense: Dense = field(default_factory=Dense)
+    """What stands on the stages, for data of pixels or boxes."""
     router: Literal[(*ROUTERS,)] = "topk"
     """Who chooses the regions: content (topk), a fixed table, or nobody (all)."""
     k: int | None = None
@@ -47,7 +54,9 @@ class TrainConfig:
     accumulate: int = 1
     """Parts in which each process takes a step, to save memory; batch norm and mixing see one part at a time."""
     learning_rate: float = 2e-3
-    """Peak of the learning rate: linear warm-up before, half a cosine to 0 after."""
+    """Peak of the learning rate, reached by a linear warm-up."""
+    decay: Literal[DECAYS] = "cosine"
+    """How it falls: half a cosine to 0, a line to 0, or to a tenth after 8/12 and again after 11/12 of the steps."""
     learning_rate_batch: int | None = None
     """The batch that learning_rate is meant for: with another batch it is scaled in proportion. None: never scaled."""
     warmup: int | None = None
@@ -93,6 +102,7 @@ class TrainConfig:
 
     def __post_init__(self):
         choices = {"model": (None, *MODELS), "start": (None, *STARTS), "router": ROUTERS, "precision": PRECISIONS}
+        choices["decay"] = DECAYS
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -121,8 +131,8 @@ class TrainConfig:
                 )
         if self.router == "all" and self.k is not None:
             raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
-        if self.data == "recall" and self.augment != Augment():
-            raise ValueError("augment must be left out for recall, whose boards are always fresh")
+        if self.on_boards and self.augment != Augment():
+            raise ValueError(f"augment must be left out for {self.data}, whose boards are always fresh")
         if self.model_name == "board" and self.without:
             raise ValueError(
                 f"without must be left out for model board, which has neither LCE nor position code, "
@@ -133,7 +143,12 @@ class TrainConfig:
     @property
     def model_name(self) -> str:
         """Of the model, chosen by the data if it is not given."""
-        return self.model or ("board" if self.data == "recall" else "nano")
+        return self.model or ("board" if self.on_boards else "nano")
+
+    @property
+    def on_boards(self) -> bool:
+        """Whether the images are boards, on which the right route is known."""
+        return self.data in BOARDS
 
     def images(self) -> ImageSettings:
         """How photographs are read."""
@@ -149,7 +164,8 @@ class TrainConfig:
 
     def settings(self) -> dict:
         """What makes the run what it is: all but where it runs and is kept."""
-        return {name: value for name, value in asdict(self).items() if name not in PLACE}
+        kept = {name: value for name, value in asdict(self).items() if name not in PLACE}
+        return kept | {"weights": self.weights and str(self.weights)}
 
     def resolved(self, data: DataSet, parts: int = 1) -> "TrainConfig":
         """The same with steps for epochs and a scaled learning rate, as `data` and the batch have it.
@@ -162,6 +178,10 @@ class TrainConfig:
         for name, value in {"epochs": self.epochs, "warmup_epochs": self.warmup_epochs}.items():
             if made and value:
                 raise ValueError(f"{name} must be steps for {self.data}, whose images never end, but is {value}")
+        if data.asks != "classes" and self.augment != Augment():
+            raise ValueError(
+                f"augment must be left out for data of {data.asks}, which are cropped and flipped by themselves"
+            )
         if self.augment.rand_augment and data.channels != 3:
             raise ValueError(
                 f"augment.rand_augment must be 0 for images without colour, but is {self.augment.rand_augment}"
@@ -189,9 +209,13 @@ class TrainConfig:
     @classmethod
     def from_settings(cls, settings: dict, **place) -> "TrainConfig":
         """The config whose `settings` went into a config.json. Raises ValueError if they are of another version."""
-        nested = {"recall": Recall, "augment": Augment}
+        nested = {"recall": Recall, "augment": Augment, "dense": Dense}
         try:
             parts = {name: part(**settings[name]) for name, part in nested.items()}
-            return cls(**settings | parts | {"without": tuple(settings["without"])} | place)
+            parts |= {
+                "without": tuple(settings["without"]),
+                "weights": settings["weights"] and Path(settings["weights"]),
+            }
+            return cls(**settings | parts | place)
         except (KeyError, TypeError) as error:
             raise ValueError(f"config.json must be of this version of bra, but is not: {error}") from error

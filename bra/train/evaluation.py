@@ -1,13 +1,17 @@
-"""What is measured on held-out images: accuracy, and where the right route is known, how often it is taken."""
+"""What is measured on held-out images: what the task asks, and, where the right route is known, how often it is taken."""
+
+import functools
+import operator
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import nn
 
 from bra.data import DataSet, Shard, normalise
 from bra.data.recall import Boards, hit_rates
 from bra.layer import record_routes
 from bra.topk import Routes
+from bra.train.tasks import TASKS
 
 
 def to_device(batch, device: torch.device):
@@ -16,13 +20,24 @@ def to_device(batch, device: torch.device):
 
 
 def routing_hits(routes: list[Routes], batch) -> dict[str, list[float]]:
-    """Hit rates of each block, where the right region is known; else nothing."""
-    return hit_rates(routes, batch) if isinstance(batch, Boards) and routes else {}
+    """Hit rates of each block, where the right region is known; else nothing.
+
+    Who asks of a board where, is the target, and the square has the answer: there the two rates change their names.
+    """
+    if not knows_routes(batch) or not routes:
+        return {}
+    rates = hit_rates(routes, batch)
+    return rates if isinstance(batch, Boards) else dict(zip(rates, reversed(rates.values()), strict=True))
+
+
+def knows_routes(batch) -> bool:
+    """Whether it is known of the images which region should read which."""
+    return "square" in batch._fields
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Accelerator | None = None) -> dict:
-    """Accuracy over all held-out images, and on boards the hit rate of each block, both ways.
+    """What the data's task measures over all held-out images, and on boards the hit rate of each block, both ways.
 
     With an accelerator every process takes some of the images; each image counts once.
     """
@@ -30,26 +45,32 @@ def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Acc
     shard = Shard(accelerator.process_index, accelerator.num_processes) if accelerator else Shard()
     was_training = model.training
     model.eval()
-    sums: dict[str, Tensor] = {}
+    task, parts = TASKS[data.asks](data), []
     for images in data.held_out(batch, shard):
         images = to_device(images, device)
         with record_routes(model) as routes:
-            said = model(normalise(images.image, data.mean, data.std)).argmax(dim=1)
+            found = task.found(model, normalise(images.image, data.mean, data.std), images)
         count = len(images.label)
-        found = {"seen": [count], "accuracy": [(said == images.label).sum().item()]}
-        found |= {name: [count * rate for rate in rates] for name, rates in routing_hits(routes, images).items()}
-        for name, values in found.items():
-            sums[name] = sums.get(name, 0) + torch.tensor(values, dtype=torch.float64)
+        hits = {name: [count * rate for rate in rates] for name, rates in routing_hits(routes, images).items()}
+        parts = [add([*parts, {"seen": [count]} | found | hits])]
     model.train(was_training)
-    if accelerator and shard.world_size > 1:
-        sums = add_over_processes(sums)
-    seen = sums.pop("seen").item()
-    means = {name: (total / seen).tolist() for name, total in sums.items()}
-    return means | {"accuracy": means["accuracy"][0]}
+    sums = add(over_processes(parts) if accelerator and shard.world_size > 1 else parts)
+    (seen,) = sums.pop("seen")
+    hits = {name: [total / seen for total in sums.pop(name)] for name in list(sums) if name.endswith("hit_rate")}
+    return task.measures(sums, seen) | hits
 
 
-def add_over_processes(sums: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each sum over all processes; one that saw no image at all adds nothing."""
-    everybody: list[dict[str, Tensor] | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everybody, sums)
-    return {name: sum(part[name] for part in everybody if name in part) for part in everybody for name in part}
+def add(parts: list[dict[str, list]]) -> dict[str, list]:
+    """By name the sums of lists of numbers; lists of anything else are joined."""
+
+    def both(one: list, other: list) -> list:
+        return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one[0], (int, float)) else one + other
+
+    return {name: functools.reduce(both, [part[name] for part in parts if name in part]) for name in parts[0]}
+
+
+def over_processes(parts: list[dict[str, list]]) -> list[dict[str, list]]:
+    """The parts of all processes; one that saw no image at all has none."""
+    everybody: list[list | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everybody, parts)
+    return functools.reduce(operator.add, everybody)

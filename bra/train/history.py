@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bra.biformer import BiFormer
-from bra.data.recall import Boards, hit_rates
+import torch
+from torch import nn
+
+from bra.data.recall import Boards
+from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.look.statistics import entropy
 from bra.topk import Routes
+from bra.train.evaluation import routing_hits
 
 
 @dataclass
@@ -22,15 +26,17 @@ class RoutingHistory:
     pages: list[dict] = field(default_factory=list)
     keep: Callable[[dict], None] = lambda page: None
 
-    def __call__(self, step: int, model: BiFormer) -> None:
+    def __call__(self, step: int, model: nn.Module) -> None:
         """Write a page, if it is time for one."""
         if step not in self.steps:
             return
         model.eval()
-        routes = model.routes(self.boards.image.to(next(model.parameters()).device))
+        with torch.no_grad(), record_routes(model) as routes:
+            model(self.boards.image.to(next(model.parameters()).device))
+        widths = [layer.dim for layer in model.modules() if isinstance(layer, BiLevelRoutingAttention)]
         routes = [Routes(*(table.cpu() for table in r)) for r in routes]
-        page = {"step": step, "entropy": [round(entropy(r, model.config.stages[0].dim), 3) for r in routes]}
-        page |= {name: [round(x, 4) for x in rates] for name, rates in hit_rates(routes, self.boards).items()}
+        page = {"step": step, "entropy": [round(entropy(r, c), 3) for r, c in zip(routes, widths, strict=True)]}
+        page |= {name: [round(x, 4) for x in rates] for name, rates in routing_hits(routes, self.boards).items()}
         page["index"] = [r.index[0].tolist() for r in routes]
         page["affinity"] = [[[round(x, 2) for x in row] for row in r.affinity[0].tolist()] for r in routes]
         self.pages.append(page)

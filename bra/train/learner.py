@@ -6,17 +6,16 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from bra.data import Shard
-from bra.data.recall import Boards
 from bra.files import load_weights
 from bra.layer import record_routes
-from bra.train.evaluation import routing_hits, to_device
+from bra.train.evaluation import knows_routes, routing_hits, to_device
 from bra.train.parallel import share_batch_norm
+from bra.train.tasks import Task
 
 
 def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
@@ -27,11 +26,18 @@ def make_optimizer(model: nn.Module, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups)
 
 
-def learning_rate(step: int, peak: float, warmup: int, steps: int) -> float:
-    """The rate of `step` (from 0): linear warm-up to the peak, then half a cosine that would be 0 at `steps`."""
+def learning_rate(step: int, peak: float, warmup: int, steps: int, decay: str = "cosine") -> float:
+    """The rate of `step` (from 0): linear warm-up to the peak; then as `decay` says.
+
+    cosine: half a cosine that would be 0 at `steps`. linear: a line that would be 0 there. steps: a tenth of the peak
+    from 8/12 of the steps on, a hundredth from 11/12 on, as detectors are trained for 12 epochs.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+    if decay == "steps":
+        return peak * 0.1 ** sum(12 * step >= part * steps for part in (8, 11))
+    gone = (step - warmup) / (steps - warmup)
+    return peak * ((1 + math.cos(math.pi * gone)) / 2 if decay == "cosine" else 1 - gone)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -48,17 +54,30 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
+class Shell(nn.Module):
+    """A module around another, with the same forward."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *args):
+        """What the inner module makes of it."""
+        return self.inner(*args)
+
+
 class Learner:
     """A model with all that training changes: weights, optimiser, moving average, loss scale.
 
-    model: the model itself, whose weights are saved. evaluated: the one whose accuracy counts, the moving average if
-    there is one. accelerator: the devices. parts: in how many parts a process takes a step. clip: what the gradient's
-    norm is cut down to; None: never.
+    model: the model itself, whose weights are saved. task: what it is asked, and its loss. evaluated: the one whose
+    score counts, the moving average if there is one. accelerator: the devices. parts: in how many parts a process takes
+    a step. clip: what the gradient's norm is cut down to; None: never.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        task: Task,
         accelerator: Accelerator,
         *,
         weight_decay: float = 0.05,
@@ -68,22 +87,22 @@ class Learner:
         compiled: bool = False,
     ):
         self.model, self.accelerator, self.parts = model.to(accelerator.device), accelerator, parts
-        self.clip = math.inf if clip is None else clip
+        self.task, self.clip = task, math.inf if clip is None else clip
         self.average = moving_average(self.model, average) if average else None
         self.evaluated = self.average.module if self.average else self.model
         self.shard = Shard(accelerator.process_index, accelerator.num_processes)
         if self.shard.world_size > 1:
             share_batch_norm(model)
         optimizer = make_optimizer(model, weight_decay)
-        # Accelerate replaces the forward method of what it prepares: of this Sequential, not of the model itself
-        inner = nn.Sequential(torch.compile(model) if compiled else model)
+        # Accelerate replaces the forward method of what it prepares: of this shell, not of the model itself
+        inner = Shell(torch.compile(model) if compiled else model)
         self.forward, self.optimizer = accelerator.prepare(inner, optimizer)
 
     def step(self, batch, prepare: Callable[..., tuple[Tensor, Tensor]], rate: float) -> dict:
-        """One step of gradient descent; returns its loss, accuracy and, on boards, the hit rates of each block.
+        """One step of gradient descent; returns its loss, what the task measures, on boards hit rates of each block.
 
-        `prepare` turns a batch into images and targets. With targets that are mixed, accuracy is against the larger
-        share. Raises FloatingPointError, before any weight is changed, if the loss or its gradient is not finite.
+        `prepare` turns a batch into images and targets. Raises FloatingPointError, before any weight is changed, if the
+        loss or its gradient is not finite.
         """
         self.model.train()
         for group in self.optimizer.param_groups:
@@ -113,15 +132,11 @@ class Learner:
 
     def descend(self, batch, images: Tensor, targets: Tensor, share: float) -> dict[str, Tensor]:
         """The gradient of one part of a step, and what is measured on it, times its share of the step."""
-        known = isinstance(
-            batch, Boards
-        )  # on other data no route is known to be right, and recording slows torch.compile
+        known = knows_routes(batch)  # on other data recording would only slow torch.compile
         with record_routes(self.model) if known else nullcontext([]) as routes, self.accelerator.autocast():
-            logits = self.forward(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), targets)
+            loss, measured = self.task.loss(self.forward, images, targets, batch)
         self.accelerator.backward(loss * share)
-        truth = targets if targets.ndim == 1 else targets.argmax(dim=1)
-        measured = {"loss": loss.detach(), "accuracy": (logits.argmax(dim=1) == truth).float().mean()}
+        measured = {"loss": loss.detach()} | measured
         measured |= {
             name: torch.tensor(rates, device=loss.device) for name, rates in routing_hits(routes, batch).items()
         }
@@ -187,7 +202,7 @@ def read_moments(entries: dict[str, Tensor], groups: list[dict], source: Path) -
 
 
 def unpack(names: list[str], sizes: list[int], values: list[float]) -> dict:
-    """Numbers by name: one for loss and accuracy, one for each block for the rest."""
+    """Numbers by name: lists, one for each block, of hit rates; else one number."""
     rest = iter(values)
     found = {name: [next(rest) for _ in range(size)] for name, size in zip(names, sizes, strict=True)}
-    return {name: value[0] if name in ("loss", "accuracy") else value for name, value in found.items()}
+    return {name: value if name.endswith("hit_rate") else value[0] for name, value in found.items()}

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from accelerate.utils import gather_object
+from torch import nn
 from tqdm.auto import tqdm
 
-from bra.biformer import BiFormer
 from bra.data import DataSet, RecallBoards, derive_seed, printable
 from bra.train.augment import Preparation
 from bra.train.config import TrainConfig
@@ -22,6 +22,7 @@ from bra.train.models import build_model
 from bra.train.parallel import memory_told, open_accelerator, stop_request
 from bra.train.report import best_block, finish
 from bra.train.runs import RunFolder
+from bra.train.tasks import TASKS
 from bra.train.writer import RunWriter, require_tensorboard
 
 HISTORY_BOARDS = 256  # held-out boards on which hit rates are noted while a run trains; of the first, the routes
@@ -52,6 +53,7 @@ def prepare(config: TrainConfig) -> Training:
     config = config.resolved(data, parts)
     learner = Learner(
         build_model(config, data),
+        TASKS[data.asks](data),
         accelerator,
         weight_decay=config.weight_decay,
         average=config.average,
@@ -63,7 +65,7 @@ def prepare(config: TrainConfig) -> Training:
         run = RunWriter(config.folder(), config.settings(), config.resume, accelerator.is_main_process)
         run.check(data.classes)  # all of it, before anything is changed
         first = config.steps if run.ended else go_on(run, learner)
-    run.describe_data(data.classes, data.count, data.held_out_count)
+    run.describe_data(data)
     seen = [name for line in run.read_metrics() for name in line.get("damaged", [])]
     data.damaged.extend(sorted(set(seen) - set(data.damaged)))  # those that the run met before it was interrupted
     if config.tensorboard and not run.ended:
@@ -89,10 +91,10 @@ def go_on(run: RunWriter, learner: Learner) -> int:
     return step
 
 
-Watch = Callable[[int, BiFormer], None]
+Watch = Callable[[int, nn.Module], None]
 
 
-def look_away(step: int, model: BiFormer) -> None:
+def look_away(step: int, model: nn.Module) -> None:
     """Watches nothing."""
 
 
@@ -116,7 +118,7 @@ def fit(training: Training, watch: Watch = look_away) -> None:
         for step, batch in zip(range(training.first, config.steps), batches, strict=False):
             rank = [learner.shard.rank] if learner.shard.rank else []
             torch.manual_seed(derive_seed("step", config.seed, step, *rank))
-            rate = learning_rate(step, config.learning_rate, config.warmup, config.steps)
+            rate = learning_rate(step, config.learning_rate, config.warmup, config.steps, config.decay)
             try:
                 measured = learner.step(batch, prepare_batch, rate)
             except FloatingPointError as error:
@@ -153,7 +155,7 @@ def examine(training: Training, step: int, seconds: float) -> None:
     held_out = evaluate(learner.evaluated, training.data, accelerator=learner.accelerator)
     damaged = sorted(set(gather_object(training.data.damaged)))
     run.keep_best(
-        step, held_out["accuracy"], learner.evaluated
+        step, held_out[learner.task.score], learner.evaluated
     )  # before the log: an evaluation in the log is not repeated after a crash
     run.log(step=step, held_out=held_out, seconds=seconds, **({"damaged": damaged} if damaged else {}))
 

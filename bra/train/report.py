@@ -4,10 +4,11 @@ import copy
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from bra import draw
-from bra.biformer import BiFormer
-from bra.data import DataSet, Images, derive_seed, normalise, printable
+from bra.data import DataSet, Images, RecallBoards, derive_seed, normalise, printable
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
 from bra.explorer.portray import of_held_out, of_pixels, open_photograph
@@ -21,10 +22,13 @@ from bra.train.evaluation import evaluate
 from bra.train.models import load_model
 from bra.train.parallel import pick_device
 from bra.train.runs import RunFolder
+from bra.train.tasks import SCORES
 from bra.train.writer import RunWriter
 
+SURE = 0.5  # the score from which on a box is drawn
 
-def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
+
+def finish(run: RunWriter, model: nn.Module, data: DataSet) -> None:
     """Write the weights, the pictures and the summary of a run that has taken its last step."""
     evaluations = [line for line in run.read_metrics() if "held_out" in line]
     first, last = evaluations[0], evaluations[-1]
@@ -35,19 +39,21 @@ def finish(run: RunWriter, model: BiFormer, data: DataSet) -> None:
     if "damaged" in last:
         summary["damaged"] = last["damaged"]
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    draw.training_curves(run.read_metrics()).save(run.curves)
-    if run.config["data"] == "recall":
+    draw.training_curves(run.read_metrics(), run.score).save(run.curves)
+    if isinstance(data, RecallBoards):
         if run.config["router"] == "topk":
             summary["blind"] = evaluate(blindfold(model, run.config["seed"]), data)
         draw_boards(model, data, last["held_out"]["hit_rate"]).save(run.boards)
     else:
         draw_photo(model, data).save(run.routes)
+        if data.asks != "classes":
+            draw_answer(model, data).save(run.answers)
     run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, they are safe
     portrait = of_held_out(model, data, str(run.path), last["held_out"], read_history(run.read_routing()), last["step"])
     write_atomically(run.explorer, portrait_page(portrait))
 
 
-def blindfold(model: BiFormer, seed: int) -> BiFormer:
+def blindfold(model: nn.Module, seed: int) -> nn.Module:
     """The same weights, but every region reads regions chosen at random."""
     model = copy.deepcopy(model)
     for i, layer in enumerate(module for module in model.modules() if isinstance(module, BiLevelRoutingAttention)):
@@ -56,32 +62,55 @@ def blindfold(model: BiFormer, seed: int) -> BiFormer:
 
 
 @torch.no_grad()
-def draw_boards(model: BiFormer, data: DataSet, hit_rate: list[float]) -> draw.Picture:
-    """Four held-out boards and their routes in the block whose hit rate, of those in `hit_rate`, is best."""
+def draw_boards(model: nn.Module, data: DataSet, hit_rate: list[float]) -> draw.Picture:
+    """Four held-out boards, the answers, and the routes in the block whose hit rate, of `hit_rate`, is best."""
     boards = next(data.held_out(4))
     model.eval()
     with record_routes(model) as routes:
-        said = model(boards.image.to(next(model.parameters()).device)).argmax(dim=1)
-    titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in zip(said, boards.label, strict=True)]
-    index = routes[hit_rate.index(max(hit_rate))].index.cpu()
-    return draw.routed_boards(boards.image, index, model.config.grid, boards.square, boards.target, titles)
+        said = model(boards.image.to(next(model.parameters()).device))
+    index, grid = routes[hit_rate.index(max(hit_rate))].index.cpu(), (data.task.cells,) * 2
+    if data.asks == "classes":
+        pairs = zip(said.argmax(dim=1), boards.label, strict=True)
+        titles = [f"says {data.classes[s]}, is {data.classes[i]}" for s, i in pairs]
+        return draw.routed_boards(boards.image, index, grid, boards.square, boards.target, titles)
+    if data.asks == "pixels":
+        found = [mask.cpu() for mask in said.argmax(dim=1) == 1]
+        right = [mask & (truth == 1) for mask, truth in zip(found, boards.label, strict=True)]
+        titles = [f"{both.sum()} of {mask.sum()} marked are right" for both, mask in zip(right, found, strict=True)]
+    else:
+        found = [answer["boxes"][answer["scores"] > SURE].cpu() for answer in said]
+        titles = ["1 box" if len(boxes) == 1 else f"{len(boxes)} boxes" for boxes in found]
+    return draw.marked_boards(boards.image, index, grid, boards.target, boards.square, found, titles)
 
 
 @torch.no_grad()
-def draw_photo(model: BiFormer, data: DataSet) -> draw.Picture:
-    """The first held-out image, and what its middle region reads in the last block of every routed stage."""
+def draw_photo(model: nn.Module, data: DataSet) -> draw.Picture:
+    """The first held-out image, and what its middle region reads in the last block of every routed width."""
     images = next(data.held_out(1)).image
     model.eval()
     device = next(model.parameters()).device
-    titles, tables = [], []
-    for i, stage in enumerate(model.stages):
-        with record_routes(stage) as routes:
-            model(normalise(images, data.mean, data.std).to(device))
-        if routes:
-            tables.append(routes[-1].index[0].cpu())
-            titles.append(f"stage {i}, last block")
+    layers = [layer for layer in model.modules() if isinstance(layer, BiLevelRoutingAttention)]
+    with record_routes(model) as routes:
+        model(normalise(images, data.mean, data.std).to(device))
+    last = {layer.dim: (layer.grid, found.index[0].cpu()) for layer, found in zip(layers, routes, strict=True)}
+    (grid,) = {grid for grid, _ in last.values()}
+    titles = [f"stage {i}, last block" for i in range(len(last))]
     image = (images[0] / 127.5 - 1).expand(3, -1, -1)
-    return draw.routed_photos(image, tables, model.config.grid, middle_region(model.config.grid), titles)
+    return draw.routed_photos(image, [index for _, index in last.values()], grid, middle_region(grid), titles)
+
+
+@torch.no_grad()
+def draw_answer(model: nn.Module, data: DataSet) -> draw.Picture:
+    """The first held-out image, the truth, and what the network says."""
+    batch = next(data.held_out(1))
+    model.eval()
+    said = model(normalise(batch.image, data.mean, data.std).to(next(model.parameters()).device))
+    image = batch.image[0] / 127.5 - 1
+    if data.asks == "boxes":
+        true = batch.boxes[0, batch.label[0] > 0]
+        return draw.boxed(image, {"annotated": true, "found": said[0]["boxes"][said[0]["scores"] > SURE].cpu()})
+    label = F.interpolate(batch.label[:, None].float(), image.shape[1:], mode="nearest-exact")[0, 0].long()
+    return draw.class_maps(image, {"annotated": label, "found": said[0].argmax(dim=0).cpu()}, data.classes)
 
 
 def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Portrait:
@@ -112,22 +141,22 @@ def evaluate_again(folder: Path, data: str | None = None, device: str = "auto", 
     ValueError if they do not fit.
     """
     run = RunFolder(folder)
-    noted = {"best": run.read_best()["accuracy"]} if run.best.exists() else {}
+    noted = {"best": run.read_best()[run.score]} if run.best.exists() else {}
     if run.ended:
-        noted["model"] = run.read_summary()["held_out"]["accuracy"]
+        noted["model"] = run.read_summary()["held_out"][run.score]
     if not noted:
         raise FileNotFoundError(f"{folder} holds no weights of a run: train first, or give another folder")
-    lines = [f"{'weights':24}accuracy now   noted"]
-    for name, accuracy in noted.items():
+    lines = [f"{'weights':24}{run.score + ' now':>12}   noted"]
+    for name, before in noted.items():
         model, found, _ = load_model(folder, name, workers=workers, **({"data": data} if data else {}))
-        now = evaluate(model.to(pick_device(device)), found)["accuracy"]
-        lines.append(f"{name + '.safetensors':24}{now:12.4%}{accuracy:10.4%}")
+        now = evaluate(model.to(pick_device(device)), found)[run.score]
+        lines.append(f"{name + '.safetensors':24}{now:12.4%}{before:10.4%}")
     return "\n".join(lines)
 
 
 def best_block(measured: dict) -> dict[str, float]:
-    """The numbers worth a glance: loss, accuracy, and the hit rate of the best block."""
-    shown = {name: measured[name] for name in ("loss", "accuracy") if name in measured}
+    """The numbers worth a glance: loss, score, and the hit rate of the best block."""
+    shown = {name: measured[name] for name in ("loss", *SCORES.values()) if name in measured}
     return shown | ({"hit_rate": max(measured["hit_rate"])} if "hit_rate" in measured else {})
 
 
@@ -141,10 +170,10 @@ def table(run: RunFolder) -> str:
         rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
     if "blind" in summary:
         rows.append(("same weights, blind routing", best_block(summary["blind"])))
-    lines = [f"{'':32}accuracy  hit rate (best block)"]
+    lines = [f"{'':32}{run.score:>8}  hit rate (best block)"]
     for name, values in rows:
         hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
-        lines.append(f"{name:32}{values['accuracy']:8.2%}  {hit}")
+        lines.append(f"{name:32}{values[run.score]:8.2%}  {hit}")
     if damaged := summary.get("damaged"):
         lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))

@@ -10,6 +10,7 @@ model.safetensors        the weights at the end
 summary.json             results, hardware and versions at the end
 curves.png               loss and accuracy over the steps
 boards.png, routes.png   for boards, for photographs: whom some regions read
+answers.png              for photographs of which pixels or boxes are asked: the truth, and what the network says
 explorer.html            the first held-out image, and whom each of its regions reads
 tensorboard/             the metrics again, if they were asked for
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from torch import Tensor
 
 from bra.files import read_json, read_lines, read_tensors
+from bra.train.tasks import SCORES
 
 
 class RunFolder:
@@ -33,6 +35,7 @@ class RunFolder:
         self.best, self.weights = path / "best.safetensors", path / "model.safetensors"
         self.summary, self.explorer = path / "summary.json", path / "explorer.html"
         self.curves, self.boards, self.routes = (path / f"{name}.png" for name in ("curves", "boards", "routes"))
+        self.answers = path / "answers.png"
         self.tensorboard = path / "tensorboard"
 
     def all_files(self) -> list[Path]:
@@ -92,22 +95,28 @@ class RunFolder:
         """The history of the routing. Raises ValueError for a line without one."""
         return read_steps(self.routing)
 
+    @property
+    def score(self) -> str:
+        """What counts on held-out images: accuracy, iou or ap, by what the data ask."""
+        asks = read_json(self.data).get("asks", "classes") if self.data.exists() else "classes"
+        return SCORES.get(asks, "accuracy")
+
     def read_summary(self) -> dict:
         """The summary. Raises FileNotFoundError; ValueError if it does not say what was reached."""
         summary = read_json(self.summary)
         held_out = summary.get("held_out")
-        if not isinstance(held_out, dict) or not isinstance(held_out.get("accuracy"), float):
-            raise ValueError(f"{self.summary} must hold the accuracy on held-out images, but does not")
+        if not isinstance(held_out, dict) or not isinstance(held_out.get(self.score), float):
+            raise ValueError(f"{self.summary} must hold the {self.score} on held-out images, but does not")
         return summary
 
     def read_best(self) -> dict:
-        """Step and accuracy of best.safetensors. Raises ValueError if the file is damaged."""
+        """Step and score of best.safetensors. Raises ValueError if the file is damaged."""
         metadata = read_tensors(self.best)[1]
         try:
-            return {"step": int(metadata["step"]), "accuracy": float(metadata["accuracy"])}
+            return {"step": int(metadata["step"]), self.score: float(metadata[self.score])}
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{self.best} is not the best weights of a run: its metadata lack the step or the accuracy"
+                f"{self.best} is not the best weights of a run: its metadata lack the step or the {self.score}"
             ) from error
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, str]] | None:

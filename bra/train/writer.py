@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from bra.data import DataSet
 from bra.files import add_line, tensors_to_bytes, write_atomically
 from bra.train.runs import RunFolder, read_steps
 
@@ -48,13 +49,15 @@ class RunWriter(RunFolder):
         if not resume:
             raise FileExistsError(f"{self.path} holds this run already: --resume goes on with it, --out starts another")
 
-    def describe_data(self, classes: list[str], count: int | float, held_out_count: int) -> None:
+    def describe_data(self, data: DataSet) -> None:
         """Note what is learnt from, and the settings if they changed."""
         if not self.writer:
             return
         if not self.data.exists():
-            numbers = {"training": count if math.isfinite(count) else None, "held_out": held_out_count}
-            write_atomically(self.data, json.dumps({"classes": classes, "images": numbers}, indent=1) + "\n")
+            count = data.count if math.isfinite(data.count) else None
+            content = {"asks": data.asks, "classes": data.classes}
+            content["images"] = {"training": count, "held_out": data.held_out_count}
+            write_atomically(self.data, json.dumps(content, indent=1) + "\n")
         if self.read_settings() != self.config:
             write_atomically(self.settings, json.dumps(self.config, indent=2) + "\n")
 
@@ -104,10 +107,10 @@ class RunWriter(RunFolder):
             with contextlib.suppress(OSError):  # somebody else's files stay, and TensorBoard's
                 self.path.rmdir()
 
-    def keep_best(self, step: int, accuracy: float, model: nn.Module) -> None:
-        """Keep the weights if no better ones have been kept."""
-        if self.writer and (not self.best.exists() or accuracy > self.read_best()["accuracy"]):
-            record = {"step": str(step), "accuracy": repr(accuracy)}
+    def keep_best(self, step: int, score: float, model: nn.Module) -> None:
+        """Keep the weights if none of a better score have been kept."""
+        if self.writer and (not self.best.exists() or score > self.read_best()[self.score]):
+            record = {"step": str(step), self.score: repr(score)}
             write_atomically(self.best, tensors_to_bytes(model.state_dict(), **record))
 
     def finish(self, model: nn.Module, summary: dict) -> None:
