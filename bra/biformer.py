@@ -70,8 +70,8 @@ class BiFormerConfig:
     """All that defines a BiFormer.
 
     stem: widths of the stride-2 convolutions before the first stage; the last is the first stage's dim.
-    stem_kernel: side of their filters: 3, which overlap, or 2, which do not: a token then sees its own pixels alone.
     stages: the stages; between two, one stride-2 convolution.
+    stem_kernel: side of all these filters: 3, which overlap, or 2, which do not: tokens see their own pixels alone.
     grid: (rows, columns) of regions in every routed stage.
     mlp_ratio: hidden width of the MLPs, in dims. drop_path: rate in the last block, rising from 0.
     lce_kernel, position_kernel: sides of the filters of LCE and position code; 0 leaves one out.
@@ -132,7 +132,15 @@ NANO = BiFormerConfig(
     stem=(32, 64), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8, initialise=initialise_alike
 )
 BOARD = replace(NANO, stem_kernel=2, lce_kernel=0, position_kernel=0)  # nothing but routing carries news over a border
-MODELS = {"board": BOARD, "nano": NANO, "tiny": TINY, "small": SMALL, "base": BASE}  # what command lines call them
+BOARD_PYRAMID = replace(BOARD, stages=(Stage(64, 1, heads=2, k=4), Stage(128, 1, heads=4, k=4)))
+MODELS = {  # what command lines call them
+    "board": BOARD,
+    "board-pyramid": BOARD_PYRAMID,
+    "nano": NANO,
+    "tiny": TINY,
+    "small": SMALL,
+    "base": BASE,
+}
 
 
 class Halvings(nn.Sequential):
@@ -178,7 +186,7 @@ class BiFormer(nn.Module):
         blocks = sum(stage.depth for stage in config.stages)
         rates = iter([config.drop_path * i / max(1, blocks - 1) for i in range(blocks)])
         self.downsample = nn.ModuleList([make_stem(config.in_channels, *config.stem, kernel=config.stem_kernel)])
-        self.downsample.extend(halve(narrow, wide) for narrow, wide in pairwise(dims))
+        self.downsample.extend(halve(narrow, wide, config.stem_kernel) for narrow, wide in pairwise(dims))
         self.stages = nn.ModuleList(
             Blocks(
                 *(
@@ -270,7 +278,7 @@ def require_images(images: Tensor, config: BiFormerConfig) -> None:
         raise ValueError(f"images must be floating point, such as uint8 / 255 normalised, but are {images.dtype}")
     if 0 in images.shape[2:]:
         raise ValueError(f"images must hold at least one pixel, but the shape is {tuple(images.shape)}")
-    stride = 2 ** len(config.stem)
+    stride = 2 ** (len(config.stem) + len(config.stages) - 1)
     if config.stem_kernel == 2 and (images.shape[2] % stride or images.shape[3] % stride):
         shape = tuple(images.shape)
         raise ValueError(

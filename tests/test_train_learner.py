@@ -9,11 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 
 import bra
-from bra.data import Batch, RecallBoards
+from bra.data import Arrays, Batch, RecallBoards
 from bra.data.recall import Recall
 from bra.train.augment import Augment, Preparation
 from bra.train.learner import Learner, learning_rate, make_optimizer, moving_average, unpack
 from bra.train.parallel import open_accelerator
+from bra.train.tasks import Classes
+
+NOTHING = torch.zeros(1, 3, 7, 9, dtype=torch.uint8)
+TASK = Classes(Arrays(NOTHING, torch.zeros(1).long(), NOTHING, torch.zeros(1).long(), list("abcd")))
 
 
 def as_it_is(batch):
@@ -31,7 +35,7 @@ def batch_of(count, seed=0):
 
 
 def learner(model, precision="fp32", **options):
-    return Learner(model, open_accelerator("cpu", precision), **options)
+    return Learner(model, TASK, open_accelerator("cpu", precision), **options)
 
 
 def same_weights(a, b):
@@ -204,7 +208,7 @@ def test_an_overflow_of_half_precision_lowers_the_loss_scale_and_changes_no_weig
     accelerator = open_accelerator("cpu", "fp32")
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     model, batch = plain_model(), batch_of(8)
-    made = Learner(model, accelerator)
+    made = Learner(model, TASK, accelerator)
     before = copy.deepcopy(model)
     measured = made.step(Batch(batch.image * 100, batch.label), as_it_is, rate=1e-2)
     assert math.isfinite(measured["loss"]) and same_weights(model, before)

@@ -12,6 +12,9 @@ from torch import nn
 from bra.files import read_json, read_tensors, tensors_to_bytes
 from bra.train.writer import RunWriter, scalars
 
+PIXELS = torch.zeros(7, 1, 2, 3, dtype=torch.uint8)
+CATS_AND_DOGS = Arrays(PIXELS, torch.zeros(7).long(), PIXELS[:3], torch.zeros(3).long(), ["cat", "dog"])
+
 
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -306,7 +309,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_a_run_goes_on_with_data_that_have_moved_but_not_with_other_classes(tmp_path):
     path = tmp_path / "run"
-    RunWriter(path, {"data": "folder:/a", "corrupt": "fatal", "k": 4}, resume=False).describe_data(["cat", "dog"], 7, 3)
+    RunWriter(path, {"data": "folder:/a", "corrupt": "fatal", "k": 4}, resume=False).describe_data(CATS_AND_DOGS)
     moved = RunWriter(path, {"data": "folder:/b", "corrupt": "skip", "k": 4}, resume=True)
     before = contents(path)
     for classes, message in (
@@ -316,9 +319,10 @@ def test_a_run_goes_on_with_data_that_have_moved_but_not_with_other_classes(tmp_
         with pytest.raises(ValueError, match=rf"data must have the classes of .*data\.json: {message}"):
             moved.check(classes)
     assert contents(path) == before, "what is refused is not noted"
-    moved.describe_data(["cat", "dog"], 7, 3)
+    moved.describe_data(CATS_AND_DOGS)
     assert json.loads((path / "config.json").read_text()) == {"data": "folder:/b", "corrupt": "skip", "k": 4}
     assert json.loads((path / "data.json").read_text()) == {
+        "asks": "classes",
         "classes": ["cat", "dog"],
         "images": {"training": 7, "held_out": 3},
     }

@@ -2,6 +2,7 @@
 
 import torch
 
+from bra.data import BOARDS
 from bra.data.recall import WAYS, news_ways
 from bra.layer import record_routes
 from bra.train.models import load_model
@@ -19,16 +20,16 @@ def curve(metrics: list[dict], name: str) -> list:
     return [round(sum(window) / WINDOW, 4) for window in windows]
 
 
-def steps_to(metrics: list[dict], accuracy: float) -> int | None:
-    """The first step after which the last WINDOW training batches, of fresh boards, reach `accuracy` in the mean."""
-    values = [line["accuracy"] for line in metrics if "accuracy" in line]
-    reached = (n for n in range(WINDOW, len(values) + 1) if sum(values[n - WINDOW : n]) >= accuracy * WINDOW)
+def steps_to(metrics: list[dict], share: float, score: str = "accuracy") -> int | None:
+    """The first step after which the last WINDOW training batches, of fresh boards, reach `share` in the mean."""
+    values = [line[score] for line in metrics if score in line]
+    reached = (n for n in range(WINDOW, len(values) + 1) if sum(values[n - WINDOW : n]) >= share * WINDOW)
     return next(reached, None)
 
 
-def held_out_curve(metrics: list[dict]) -> list:
-    """(step, accuracy on held-out images) of every evaluation."""
-    return [[line["step"], round(line["held_out"]["accuracy"], 4)] for line in metrics if "held_out" in line]
+def held_out_curve(metrics: list[dict], score: str = "accuracy") -> list:
+    """(step, score on held-out images) of every evaluation."""
+    return [[line["step"], round(line["held_out"][score], 4)] for line in metrics if "held_out" in line]
 
 
 @torch.no_grad()
@@ -52,9 +53,12 @@ def by_way(run: RunFolder) -> dict[str, dict[str, float]]:
 def collect(run: RunFolder) -> dict:
     """What the book keeps of a run."""
     metrics = run.read_metrics()
-    found = run.read_summary() | {"steps_to_95": steps_to(metrics, 0.95), "held_out_curve": held_out_curve(metrics)}
-    if run.read_settings()["data"] == "recall":
+    found = run.read_summary() | {"held_out_curve": held_out_curve(metrics, run.score)}
+    found["steps_to_95"] = steps_to(metrics, 0.95, run.score)
+    data = run.read_settings()["data"]
+    if data == "recall":
         found["by_way"] = by_way(run)
+    if data in BOARDS:
         kept = ("step", "hit_rate", "entropy")
         found["history"] = [{name: page[name] for name in kept} for page in run.read_routing()]
-    return found | {name: curve(metrics, name) for name in ("loss", "accuracy", "hit_rate", "reverse_hit_rate")}
+    return found | {name: curve(metrics, name) for name in ("loss", run.score, "hit_rate", "reverse_hit_rate")}

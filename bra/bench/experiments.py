@@ -59,6 +59,19 @@ TRAINED = {
         for name in (*SAME_COST, "all")
     },
 }
+ON_BOARDS = ("top-4", "top-2", "local", "axial", "dilated", "crossed", "random", "all")
+WHERE = {  # the boards asking where: the experiment's name, and what differs from recall
+    "dense_recall": (TrainConfig(data="recall-pixels", steps=400), ON_BOARDS),
+    "dense_recall_boxes": (TrainConfig(data="recall-boxes", steps=300), ("top-4", "local", "random", "all")),
+    "dense_recall_pyramid": (
+        TrainConfig(data="recall-pixels", model="board-pyramid", recall=Recall(cells=8), steps=300, batch=64),
+        ("top-4", "local", "random"),
+    ),
+}
+TRAINED |= {
+    experiment: {name: replace(config, router=ROUTED[name].router, k=ROUTED[name].k) for name in names}
+    for experiment, (config, names) in WHERE.items()
+}
 SEEDS = dict.fromkeys(TRAINED, range(3)) | {"recall_routers": range(10)}
 UNTRAINED, CUTS = "recall_untrained", "recall_cuts"  # nothing is trained for these, but for the top-4 of the first
 

@@ -1,7 +1,6 @@
-"""What is measured on held-out images: what the task asks, and, where the right route is known, how often it is taken."""
+"""What is measured on held-out images: what the task asks, and, where the right route is known, who takes it."""
 
 import functools
-import operator
 
 import torch
 from accelerate import Accelerator
@@ -45,32 +44,35 @@ def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Acc
     shard = Shard(accelerator.process_index, accelerator.num_processes) if accelerator else Shard()
     was_training = model.training
     model.eval()
-    task, parts = TASKS[data.asks](data), []
+    task, sums = TASKS[data.asks](data), {}
     for images in data.held_out(batch, shard):
         images = to_device(images, device)
         with record_routes(model) as routes:
             found = task.found(model, normalise(images.image, data.mean, data.std), images)
         count = len(images.label)
         hits = {name: [count * rate for rate in rates] for name, rates in routing_hits(routes, images).items()}
-        parts = [add([*parts, {"seen": [count]} | found | hits])]
+        sums = add(sums, {"seen": [count]} | found | hits)
     model.train(was_training)
-    sums = add(over_processes(parts) if accelerator and shard.world_size > 1 else parts)
+    if accelerator and shard.world_size > 1:
+        sums = add_over_processes(sums)
     (seen,) = sums.pop("seen")
     hits = {name: [total / seen for total in sums.pop(name)] for name in list(sums) if name.endswith("hit_rate")}
     return task.measures(sums, seen) | hits
 
 
-def add(parts: list[dict[str, list]]) -> dict[str, list]:
-    """By name the sums of lists of numbers; lists of anything else are joined."""
+def add(*parts: dict[str, list]) -> dict[str, list]:
+    """By name the sums of lists of numbers; lists of anything else are joined. A part may lack a name."""
 
     def both(one: list, other: list) -> list:
-        return [a + b for a, b in zip(one, other, strict=True)] if isinstance(one[0], (int, float)) else one + other
+        numbers = isinstance((one or other or [None])[0], (int, float))
+        return [a + b for a, b in zip(one, other, strict=True)] if numbers else one + other
 
-    return {name: functools.reduce(both, [part[name] for part in parts if name in part]) for name in parts[0]}
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: functools.reduce(both, [part[name] for part in parts if name in part]) for name in names}
 
 
-def over_processes(parts: list[dict[str, list]]) -> list[dict[str, list]]:
-    """The parts of all processes; one that saw no image at all has none."""
-    everybody: list[list | None] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(everybody, parts)
-    return functools.reduce(operator.add, everybody)
+def add_over_processes(sums: dict[str, list]) -> dict[str, list]:
+    """The sums of all processes together; one that saw no image at all adds nothing."""
+    everybody: list[dict | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(everybody, sums)
+    return add(*everybody)
