@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from bra.data import Arrays
 from bra.files import read_json, read_tensors, tensors_to_bytes
 from bra.train.writer import RunWriter, scalars
 
