@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -176,13 +176,26 @@ class ImageFiles(Dataset):
         self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
 
     def __getitem__(self, key: Key) -> Sample:
-        index, seed = key
-        damage = {}
-        for i in range(index, index + (len(self.sources) if self.replace and seed is not None else 1)):
-            source = self.sources[i % len(self.sources)]
-            try:
-                with open_image(source.content, source.name) as image:
-                    return Sample(cut(image, self.choose(*upright_size(image), seed), self.size), source.label, damage)
-            except DamagedImage as error:
-                damage[source.name] = str(error)
-        return Sample(None, 0, damage)
+        found, damage = first_whole(self.read, self.sources, key, self.replace)
+        return Sample(*(found or (None, 0)), damage)
+
+    def read(self, source: Source, seed: int | None) -> tuple[UInt8[Tensor, "3 h w"], int]:
+        """Pixels and label. Raises DamagedImage."""
+        with open_image(source.content, source.name) as image:
+            return cut(image, self.choose(*upright_size(image), seed), self.size), source.label
+
+
+def first_whole(read: Callable, sources: Sequence, key: Key, replace: bool) -> tuple[Any | None, dict[str, str]]:
+    """read(source, seed) of the key's source, and what was wrong with those that were tried before it, by name.
+
+    If `replace` is set and it is damaged and not held out, the next whole one of the list; None if there is none.
+    """
+    index, seed = key
+    damage = {}
+    for i in range(index, index + (len(sources) if replace and seed is not None else 1)):
+        source = sources[i % len(sources)]
+        try:
+            return read(source, seed), damage
+        except DamagedImage as error:
+            damage[source.name] = str(error)
+    return None, damage
