@@ -154,14 +154,19 @@ def cut(image: Image.Image, box: Box, size: int) -> UInt8[Tensor, "3 size size"]
     The camera's note which side is up (EXIF) is obeyed, so that a photograph is learnt as people see it. This holds for
     ImageNet too, where a few images bear the note; training code often leaves it unread, and these images turned.
     """
+    return cut_to(image, box, size, size)
+
+
+def cut_to(image: Image.Image, box: Box, columns: int, rows: int) -> UInt8[Tensor, "3 rows columns"]:
+    """As `cut`, scaled to so many columns and rows."""
     turn, (width, height) = find_turn(image), upright_size(image)
     left, top, right, bottom = box
-    enough = (math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top)))
+    enough = (math.ceil(width * columns / (right - left)), math.ceil(height * rows / (bottom - top)))
     image.draft(None, enough[::-1] if turn in SIDEWAYS else enough)  # as it lies in the file
     upright = turned(image.convert("RGB"), turn)
     across, down = upright.width / width, upright.height / height
     box = (left * across, top * down, right * across, bottom * down)
-    scaled = upright.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=2)
+    scaled = upright.resize((columns, rows), Image.Resampling.BICUBIC, box, reducing_gap=2)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
 
 
