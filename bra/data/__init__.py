@@ -9,8 +9,8 @@ from pathlib import Path
 from bra.data.arrays import FASHION_CLASSES, Arrays, fashion_mnist, read_idx
 from bra.data.base import WHOLE, Batch, DataSet, Shard, derive_seed, normalise, shuffled_batches
 from bra.data.coco import CocoObjects
-from bra.data.decoding import DamagedImage, check_whole, open_image
-from bra.data.dense import IGNORED, Dense, DenseSettings, Objects, Pixels
+from bra.data.decoding import DamagedImage, WrongLabel, check_whole, open_image
+from bra.data.dense import IGNORED, DenseSettings, Objects, Pixels
 from bra.data.folder import ImageFolder
 from bra.data.hub import HubImages
 from bra.data.images import Images, ImageSettings
@@ -28,7 +28,6 @@ __all__ = [
     "CocoObjects",
     "DamagedImage",
     "DataSet",
-    "Dense",
     "DenseSettings",
     "HubImages",
     "ImageFolder",
@@ -40,6 +39,7 @@ __all__ = [
     "RecallBoards",
     "Shard",
     "WorkersLost",
+    "WrongLabel",
     "ade20k",
     "check_whole",
     "derive_seed",

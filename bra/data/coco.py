@@ -8,11 +8,11 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import Dataset
 
-from bra.data.decoding import check_whole, find_turn, first_whole, open_image, turned
-from bra.data.dense import Dense, DenseSettings, Objects, in_words, keep_whole, upright_sizes
+from bra.data.decoding import WrongLabel, check_whole, find_turn, open_image, turned
+from bra.data.dense import DenseFiles, DenseSettings, Objects, in_words, keep_whole, upright_sizes, whole_ones
 from bra.data.instances import Photograph, Photographs, read_instances
+from bra.data.loading import Loaded
 from bra.data.names import printable
 from bra.data.outlines import draw_outline, masks_library
 
@@ -20,16 +20,16 @@ LAYOUTS = ("2017", "")  # what stands behind train and val, of the file and of t
 
 
 def require_size(photograph: Photograph, sizes: set[tuple[int, int]]) -> None:
-    """Raise ValueError unless the annotated size is one that the image may have when it is upright."""
+    """Raise WrongLabel unless the annotated size is one that the image may have when it is upright."""
     size = (photograph.width, photograph.height)
     if size not in sizes:
-        raise ValueError(
+        raise WrongLabel(
             f"{photograph.name} must be {in_words({size})} upright, as annotated, but is {in_words(sizes)}"
         )
 
 
 def check_photograph(photograph: Photograph) -> None:
-    """Look at the file's end and header. Raises DamagedImage; ValueError if it is not as large as annotated."""
+    """Look at the file's end and header. Raises DamagedImage; WrongLabel if it is not as large as annotated."""
     check_whole(photograph.content)
     with open_image(photograph.content, photograph.name) as image:
         sizes = upright_sizes(image)
@@ -37,7 +37,7 @@ def check_photograph(photograph: Photograph) -> None:
 
 
 def read_upright(photograph: Photograph) -> UInt8[Tensor, "3 h w"]:
-    """The pixels, as large as they are. Raises DamagedImage; ValueError if that is not as annotated."""
+    """The pixels, as large as they are. Raises DamagedImage; WrongLabel if that is not as annotated."""
     with open_image(photograph.content, photograph.name) as image:
         turn = find_turn(image)
         pixels = np.array(turned(image.convert("RGB"), turn))
@@ -45,19 +45,13 @@ def read_upright(photograph: Photograph) -> UInt8[Tensor, "3 h w"]:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-class ObjectFiles(Dataset):
-    """Images and their objects, read when asked for: what `first_whole` returns of `read` for each `Key`."""
-
-    def __init__(self, sources: Photographs, settings: DenseSettings, replace: bool):
-        self.sources, self.settings, self.replace = sources, settings, replace
-
-    def __getitem__(self, key):
-        return first_whole(self.read, self.sources, key, self.replace)
+class ObjectFiles(DenseFiles):
+    """Images and their objects, read when asked for."""
 
     def read(self, photograph: Photograph, seed: int | None) -> Objects:
         """A batch of this image alone; with a seed, mirrored at random, and without crowds.
 
-        Raises DamagedImage; ValueError for an image of another size, or an outline that is none.
+        Raises DamagedImage; WrongLabel for an image of another size, or an outline that is none.
         """
         image = read_upright(photograph)
         height, width = image.shape[1:]
@@ -92,14 +86,13 @@ def filled_up(parts: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([pad(part, amount) for part, amount in zip(parts, filling, strict=True)])
 
 
-def collate(samples: list) -> tuple[list[Tensor], dict[str, str]]:
+def collate(samples: list) -> tuple[list[Tensor], dict[str, ValueError]]:
     """The parts of a batch of the whole ones, nothing if there is none, and what was wrong with the others, by name."""
-    whole = [found for found, _ in samples if found is not None]
-    damage = {name: message for _, wrong in samples for name, message in wrong.items()}
+    whole, damage = whole_ones(samples)
     return [filled_up(parts) for parts in zip(*whole, strict=True)], damage
 
 
-class CocoObjects(Dense):
+class CocoObjects(Loaded):
     """FOLDER/annotations/instances_train2017.json and FOLDER/train2017/*, the same with val; or all without 2017.
 
     Training leaves out images without objects, as the official code does, and objects that are crowds. `categories`

@@ -3,18 +3,17 @@
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from bra.data.names import printable
 
@@ -40,6 +39,10 @@ class DamagedImage(ValueError):
     """A file that is not, or not wholly, an image, or that cannot be read."""
 
 
+class WrongLabel(ValueError):
+    """What an image is labelled with does not fit it, or means nothing. Unlike damage it is never passed over."""
+
+
 class Source(NamedTuple):
     """An image that is not decoded yet: its file or its bytes, what to call it, and its label."""
 
@@ -53,14 +56,6 @@ class Key(NamedTuple):
 
     index: int
     seed: int | None
-
-
-class Sample(NamedTuple):
-    """A decoded image and its label, and what was wrong with those that were tried before it, by name."""
-
-    pixels: UInt8[Tensor, "3 h w"] | None  # None: all that were tried are damaged
-    label: int
-    damage: dict[str, str]
 
 
 @contextmanager
@@ -168,39 +163,3 @@ def cut_to(image: Image.Image, box: Box, columns: int, rows: int) -> UInt8[Tenso
     box = (left * across, top * down, right * across, bottom * down)
     scaled = upright.resize((columns, rows), Image.Resampling.BICUBIC, box, reducing_gap=2)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
-
-
-class ImageFiles(Dataset):
-    """Images, decoded when asked for: a `Sample` for each `Key`.
-
-    `choose` makes the box to cut of width, height and the key's seed. An image is replaced by the next whole one of
-    the list, if `replace` is set and it is damaged and not held out.
-    """
-
-    def __init__(self, sources: Sequence[Source], size: int, choose: Callable[..., Box], replace: bool):
-        self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
-
-    def __getitem__(self, key: Key) -> Sample:
-        found, damage = first_whole(self.read, self.sources, key, self.replace)
-        return Sample(*(found or (None, 0)), damage)
-
-    def read(self, source: Source, seed: int | None) -> tuple[UInt8[Tensor, "3 h w"], int]:
-        """Pixels and label. Raises DamagedImage."""
-        with open_image(source.content, source.name) as image:
-            return cut(image, self.choose(*upright_size(image), seed), self.size), source.label
-
-
-def first_whole(read: Callable, sources: Sequence, key: Key, replace: bool) -> tuple[Any | None, dict[str, str]]:
-    """read(source, seed) of the key's source, and what was wrong with those that were tried before it, by name.
-
-    If `replace` is set and it is damaged and not held out, the next whole one of the list; None if there is none.
-    """
-    index, seed = key
-    damage = {}
-    for i in range(index, index + (len(sources) if replace and seed is not None else 1)):
-        source = sources[i % len(sources)]
-        try:
-            return read(source, seed), damage
-        except DamagedImage as error:
-            damage[source.name] = str(error)
-    return None, damage

@@ -4,7 +4,8 @@ The crops are those of mmsegmentation's configurations for ADE20K, of which the 
 """
 
 import random
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,10 +14,11 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer, UInt8
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from bra.data.decoding import Box, DamagedImage, upright_size
-from bra.data.loading import MEAN, Loaded
+from bra.data.decoding import Box, DamagedImage, Key, Side, upright_size
+from bra.data.loading import MEAN, first_whole
 from bra.data.names import printable
 
 IGNORED = 255  # the class of a pixel without a label
@@ -104,7 +106,7 @@ class Crop(NamedTuple):
         return label[rows[:, None], columns]
 
 
-def scaled_size(width: int, height: int, shorter: float) -> tuple[int, int]:
+def scaled_size(width: int, height: int, shorter: Side) -> tuple[int, int]:
     """Width and height with the shorter side scaled to `shorter`; less if the other would pass LONGEST times that."""
     scale = min(shorter / min(width, height), LONGEST * shorter / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
@@ -140,16 +142,24 @@ def fill_up(
     return square, labels
 
 
-class Dense(Loaded):
-    """Images whose pixels or objects are labelled. A label that is wrong ends training with one line: ValueError."""
+class DenseFiles(Dataset):
+    """Images and their labels, read when asked for: what `first_whole` returns of `read` for each `Key`."""
 
-    def load(self, split, keys):
-        try:
-            yield from super().load(split, keys)
-        except DamagedImage:
-            raise
-        except ValueError as error:  # from a worker process, the message comes below a traceback
-            raise ValueError(str(error).splitlines()[-1]) from error
+    def __init__(self, sources: Sequence, settings: DenseSettings, replace: bool):
+        self.sources, self.settings, self.replace = sources, settings, replace
+
+    def __getitem__(self, key: Key) -> tuple[tuple | None, dict[str, ValueError]]:
+        return first_whole(self.read, self.sources, key, self.replace)
+
+    @abstractmethod
+    def read(self, source: tuple, seed: int | None) -> tuple[Tensor, ...]:
+        """Image and labels; with a seed, for training. Raises DamagedImage; WrongLabel."""
+
+
+def whole_ones(samples: list) -> tuple[list[tuple], dict[str, ValueError]]:
+    """What was read, and what was wrong with the others, by name."""
+    damage = {name: error for _, wrong in samples for name, error in wrong.items()}
+    return [found for found, _ in samples if found is not None], damage
 
 
 def upright_sizes(image: Image.Image) -> set[tuple[int, int]]:

@@ -1,14 +1,16 @@
 """Data sets of images that bear one label each, decoded while training goes on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from torch.utils.data import default_collate
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
 
 from bra.data.base import Batch
-from bra.data.decoding import Box, ImageFiles, Sample, Source, centre_box, random_box
-from bra.data.loading import Loaded
+from bra.data.decoding import Box, Key, Source, centre_box, cut, open_image, random_box, upright_size
+from bra.data.loading import Loaded, first_whole
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,38 @@ class ImageSettings:
         return random_box(width, height, self.least_area, seed)
 
 
-def collate(samples: list[Sample]) -> tuple[list, dict[str, str]]:
+class Sample(NamedTuple):
+    """A decoded image and its label, and what was wrong with those that were tried before it, by name."""
+
+    pixels: UInt8[Tensor, "3 h w"] | None  # None: all that were tried are damaged
+    label: int
+    damage: dict[str, ValueError]
+
+
+class ImageFiles(Dataset):
+    """Images, decoded when asked for: a `Sample` for each `Key`.
+
+    `choose` makes the box to cut of width, height and the key's seed. An image is replaced by the next whole one of
+    the list, if `replace` is set and it is damaged and not held out.
+    """
+
+    def __init__(self, sources: Sequence[Source], size: int, choose: Callable[..., Box], replace: bool):
+        self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
+
+    def __getitem__(self, key: Key) -> Sample:
+        found, damage = first_whole(self.read, self.sources, key, self.replace)
+        return Sample(*(found or (None, 0)), damage)
+
+    def read(self, source: Source, seed: int | None) -> tuple[UInt8[Tensor, "3 h w"], int]:
+        """Pixels and label. Raises DamagedImage."""
+        with open_image(source.content, source.name) as image:
+            return cut(image, self.choose(*upright_size(image), seed), self.size), source.label
+
+
+def collate(samples: list[Sample]) -> tuple[list, dict[str, ValueError]]:
     """[pixels, labels] of the whole images, nothing if there is none, and what was wrong with the others, by name."""
     whole = [(sample.pixels, sample.label) for sample in samples if sample.pixels is not None]
-    damage = {name: message for sample in samples for name, message in sample.damage.items()}
+    damage = {name: error for sample in samples for name, error in sample.damage.items()}
     return default_collate(whole) if whole else [], damage
 
 

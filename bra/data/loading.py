@@ -2,18 +2,38 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from bra.data.base import WHOLE, DataSet, derive_seed, held_out_batches, shuffled_batches
-from bra.data.decoding import DamagedImage, Key
+from bra.data.decoding import DamagedImage, Key, WrongLabel
 from bra.data.names import printable
 from bra.data.workers import leave_signals_to_the_parent, read_on
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: red, green, blue
 AHEAD = 4  # batches that each worker prepares
+
+
+def first_whole(read: Callable, sources: Sequence, key: Key, replace: bool) -> tuple[Any | None, dict[str, ValueError]]:
+    """read(source, seed) of the key's source, and what was wrong with those that were tried before it, by name.
+
+    If `replace` is set and it is damaged and not held out, the next whole one of the list. None if there is none, or at
+    a wrong label. Nothing is raised: of an error that a worker process raises, PyTorch makes a ring of references, and
+    until that is found and the processes have understood that they shall end, 20 seconds are lost.
+    """
+    index, seed = key
+    damage = {}
+    for i in range(index, index + (len(sources) if replace and seed is not None else 1)):
+        source = sources[i % len(sources)]
+        try:
+            return read(source, seed), damage
+        except (DamagedImage, WrongLabel) as error:
+            damage[source.name] = error
+            if isinstance(error, WrongLabel):
+                break
+    return None, damage
 
 
 class Loaded(DataSet):
@@ -22,12 +42,15 @@ class Loaded(DataSet):
     What each step shows, its crops too, depends on the seed and the step alone: not on workers, shards or how often
     the run was interrupted. Raises DamagedImage at a damaged image if `settings` says so; else, in training, the next
     whole image of the list takes its place, and a held-out one is left out; DamagedImage too if all are damaged.
+    Raises WrongLabel at a label that does not fit its image.
     """
 
     channels = 3
     mean, std = MEAN, STD
     batch: type[NamedTuple]  # what a batch is
-    collate: Callable[[list], tuple[Sequence, dict[str, str]]]  # the parts of a batch, and what was wrong, by name
+    collate: Callable[
+        [list], tuple[Sequence, dict[str, ValueError]]
+    ]  # the parts of a batch, and what was wrong, by name
 
     def __init__(self, train: Sequence, held_out: Sequence, classes: list[str], settings):
         self.sources, self.settings = {"train": train, "held-out": held_out}, settings
@@ -77,10 +100,12 @@ class Loaded(DataSet):
             worker_init_fn=leave_signals_to_the_parent,
         )
         for parts, damage in read_on(loader):
-            if damage and not skip:
-                raise DamagedImage(next(iter(damage.values())))
+            for error in damage.values():
+                if not skip or isinstance(error, WrongLabel):
+                    raise type(error)(str(error))
             if len(damage) == len(self.sources[split]):
-                raise DamagedImage(f"all {len(damage)} {split} images are damaged, the first: {min(damage.values())}")
+                first = min(map(str, damage.values()))
+                raise DamagedImage(f"all {len(damage)} {split} images are damaged, the first: {first}")
             self.damaged += [name for name in damage if name not in self.damaged]
             if parts:
                 yield self.batch(*parts)

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from bra.data.base import WHOLE
-from bra.data.dense import IGNORED, Dense, DenseSettings, Pixels, keep_whole
+from bra.data.dense import IGNORED, DenseSettings, Pixels, keep_whole
 from bra.data.folder import image_files
 from bra.data.labels import UNKNOWN, Coding, Pair, PixelFiles, check_pair, collate
+from bra.data.loading import Loaded
 from bra.data.names import normalised, printable
 
 ADE20K_CLASSES = 150
@@ -61,7 +62,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-class MaskImages(Dense):
+class MaskImages(Loaded):
     """Images and masks in folders, {split: (images, masks)}. Held-out images come one a batch, each of its own size.
 
     Raises FileNotFoundError if a folder is missing; ValueError if an image has no mask or a mask no image, or if

@@ -5,6 +5,8 @@ import warnings
 import numpy as np
 from jaxtyping import Bool
 
+from bra.data.decoding import WrongLabel
+
 Outline = list | dict
 ADVICE = 'masks of objects need the library pycocotools: pip install "bra[dense]"'
 
@@ -43,7 +45,7 @@ def is_polygon(points: object) -> bool:
 
 
 def draw_outline(outline: Outline, width: int, height: int, where: str) -> Bool[np.ndarray, "height width"]:
-    """The mask of an outline that `require_outline` let pass. Raises ValueError if its runs are no such code."""
+    """The mask of an outline that `require_outline` let pass. Raises WrongLabel if its runs are no such code."""
     library = masks_library()
     try:
         runs = outline
@@ -54,7 +56,7 @@ def draw_outline(outline: Outline, width: int, height: int, where: str) -> Bool[
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of pycocotools 2.0.11, by NumPy
             return library.decode(runs).astype(bool)
     except ValueError as error:
-        raise ValueError(f"{where} has a segmentation that is no mask: {error}") from error
+        raise WrongLabel(f"{where} has a segmentation that is no mask: {error}") from error
 
 
 def runs_of(mask: Bool[np.ndarray, "height width"]) -> dict:
