@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from bra.data import DamagedImage, ImageFolder, ImageSettings, Shard, check_whole, open_image
-from bra.data.decoding import ImageFiles, Key, Source, centre_box, cut, random_box
+from bra.data.decoding import Key, Source, centre_box, cut, random_box
+from bra.data.images import ImageFiles
 
 NOISE = np.random.default_rng(0).integers(256, size=(64, 48, 3), dtype=np.uint8)
 SKIP = ImageSettings(size=8, corrupt="skip", workers=0)

@@ -15,6 +15,7 @@ EXPLORER = ("bra/__init__.py", "bra/explorer/__init__.py")  # bra.Explorer is lo
 LATE = {  # what a function may import, and why not the file
     "datasets": "an extra of its own, and large",
     "kornia": "half a second, which runs without augmentation need not wait",
+    "pycocotools": "an extra of its own",
     "resource": "not on Windows",
     "skimage": "only the notebooks' photographs need it",
     "torch.nn.attention.flex_attention": "it loads sympy, which `import bra` need not",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bra.data import Arrays, Batch, RecallBoards, normalise
-from bra.data.images import MEAN, STD
+from bra.data.loading import MEAN, STD
 from bra.data.recall import Recall
 from bra.train import augment as module
 from bra.train.augment import Augment, Preparation, cut, mix, rand_augment, smooth

@@ -25,7 +25,7 @@ from bra.arguments import errors_in_one_line
 from bra.bench.jobs import Job, Model, peak_bytes
 from bra.biformer import TINY, BiFormer, BiFormerConfig
 from bra.data import Batch, ImageFolder, ImageSettings
-from bra.data.images import AHEAD
+from bra.data.loading import AHEAD
 from bra.files import write_atomically
 from bra.measure import environment, median_seconds
 from bra.train.augment import Preparation

@@ -3,7 +3,7 @@
 import math
 import random
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +14,6 @@ import torch
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from bra.data.names import printable
 
@@ -40,6 +39,10 @@ class DamagedImage(ValueError):
     """A file that is not, or not wholly, an image, or that cannot be read."""
 
 
+class WrongLabel(ValueError):
+    """What an image is labelled with does not fit it, or means nothing. Unlike damage it is never passed over."""
+
+
 class Source(NamedTuple):
     """An image that is not decoded yet: its file or its bytes, what to call it, and its label."""
 
@@ -53,14 +56,6 @@ class Key(NamedTuple):
 
     index: int
     seed: int | None
-
-
-class Sample(NamedTuple):
-    """A decoded image and its label, and what was wrong with those that were tried before it, by name."""
-
-    pixels: UInt8[Tensor, "3 h w"] | None  # None: all that were tried are damaged
-    label: int
-    damage: dict[str, str]
 
 
 @contextmanager
@@ -154,35 +149,17 @@ def cut(image: Image.Image, box: Box, size: int) -> UInt8[Tensor, "3 size size"]
     The camera's note which side is up (EXIF) is obeyed, so that a photograph is learnt as people see it. This holds for
     ImageNet too, where a few images bear the note; training code often leaves it unread, and these images turned.
     """
+    return cut_to(image, box, size, size)
+
+
+def cut_to(image: Image.Image, box: Box, columns: int, rows: int) -> UInt8[Tensor, "3 rows columns"]:
+    """As `cut`, scaled to so many columns and rows."""
     turn, (width, height) = find_turn(image), upright_size(image)
     left, top, right, bottom = box
-    enough = (math.ceil(width * size / (right - left)), math.ceil(height * size / (bottom - top)))
+    enough = (math.ceil(width * columns / (right - left)), math.ceil(height * rows / (bottom - top)))
     image.draft(None, enough[::-1] if turn in SIDEWAYS else enough)  # as it lies in the file
     upright = turned(image.convert("RGB"), turn)
     across, down = upright.width / width, upright.height / height
     box = (left * across, top * down, right * across, bottom * down)
-    scaled = upright.resize((size, size), Image.Resampling.BICUBIC, box, reducing_gap=2)
+    scaled = upright.resize((columns, rows), Image.Resampling.BICUBIC, box, reducing_gap=2)
     return torch.from_numpy(np.array(scaled)).permute(2, 0, 1)
-
-
-class ImageFiles(Dataset):
-    """Images, decoded when asked for: a `Sample` for each `Key`.
-
-    `choose` makes the box to cut of width, height and the key's seed. An image is replaced by the next whole one of
-    the list, if `replace` is set and it is damaged and not held out.
-    """
-
-    def __init__(self, sources: Sequence[Source], size: int, choose: Callable[..., Box], replace: bool):
-        self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
-
-    def __getitem__(self, key: Key) -> Sample:
-        index, seed = key
-        damage = {}
-        for i in range(index, index + (len(self.sources) if self.replace and seed is not None else 1)):
-            source = self.sources[i % len(self.sources)]
-            try:
-                with open_image(source.content, source.name) as image:
-                    return Sample(cut(image, self.choose(*upright_size(image), seed), self.size), source.label, damage)
-            except DamagedImage as error:
-                damage[source.name] = str(error)
-        return Sample(None, 0, damage)

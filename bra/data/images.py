@@ -1,19 +1,16 @@
-"""Data sets of images that are decoded while training goes on, and what they have in common."""
+"""Data sets of images that bear one label each, decoded while training goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, default_collate
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
 
-from bra.data.base import WHOLE, Batch, DataSet, derive_seed, held_out_batches, shuffled_batches
-from bra.data.decoding import Box, DamagedImage, ImageFiles, Key, Sample, Source, centre_box, random_box
-from bra.data.names import printable
-from bra.data.workers import leave_signals_to_the_parent, read_on
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels: red, green, blue
-AHEAD = 4  # batches that each worker prepares
+from bra.data.base import Batch
+from bra.data.decoding import Box, Key, Source, centre_box, cut, open_image, random_box, upright_size
+from bra.data.loading import Loaded, first_whole
 
 
 @dataclass(frozen=True)
@@ -48,76 +45,52 @@ class ImageSettings:
         return random_box(width, height, self.least_area, seed)
 
 
-def collate(samples: list[Sample]) -> tuple[list, dict[str, str]]:
+class Sample(NamedTuple):
+    """A decoded image and its label, and what was wrong with those that were tried before it, by name."""
+
+    pixels: UInt8[Tensor, "3 h w"] | None  # None: all that were tried are damaged
+    label: int
+    damage: dict[str, ValueError]
+
+
+class ImageFiles(Dataset):
+    """Images, decoded when asked for: a `Sample` for each `Key`.
+
+    `choose` makes the box to cut of width, height and the key's seed. An image is replaced by the next whole one of
+    the list, if `replace` is set and it is damaged and not held out.
+    """
+
+    def __init__(self, sources: Sequence[Source], size: int, choose: Callable[..., Box], replace: bool):
+        self.sources, self.size, self.choose, self.replace = sources, size, choose, replace
+
+    def __getitem__(self, key: Key) -> Sample:
+        found, damage = first_whole(self.read, self.sources, key, self.replace)
+        return Sample(*(found or (None, 0)), damage)
+
+    def read(self, source: Source, seed: int | None) -> tuple[UInt8[Tensor, "3 h w"], int]:
+        """Pixels and label. Raises DamagedImage."""
+        with open_image(source.content, source.name) as image:
+            return cut(image, self.choose(*upright_size(image), seed), self.size), source.label
+
+
+def collate(samples: list[Sample]) -> tuple[list, dict[str, ValueError]]:
     """[pixels, labels] of the whole images, nothing if there is none, and what was wrong with the others, by name."""
     whole = [(sample.pixels, sample.label) for sample in samples if sample.pixels is not None]
-    damage = {name: message for sample in samples for name, message in sample.damage.items()}
+    damage = {name: error for sample in samples for name, error in sample.damage.items()}
     return default_collate(whole) if whole else [], damage
 
 
-class Images(DataSet):
-    """Images that are decoded by worker processes.
+class Images(Loaded):
+    """Images that are decoded by worker processes; see `Loaded` for what is raised, and when."""
 
-    What each step shows, its crops too, depends on the seed and the step alone: not on workers, shards or how often
-    the run was interrupted. Raises DamagedImage at a damaged image if `settings` says so; else, in training, the next
-    whole image of the list takes its place, and a held-out one is left out; DamagedImage too if all are damaged.
-    """
-
-    channels = 3
-    mean, std = MEAN, STD
+    batch, collate = Batch, staticmethod(collate)
 
     def __init__(
         self, train: Sequence[Source], held_out: Sequence[Source], classes: list[str], settings: ImageSettings
     ):
-        self.sources, self.settings = {"train": train, "held-out": held_out}, settings
-        self.classes = [printable(name) for name in classes]
-        self.count, self.held_out_count = len(train), len(held_out)
+        super().__init__(train, held_out, classes, settings)
         self.image_bytes = 3 * settings.size**2
         self.steps = 100 * max(1, self.count // 128)
-        self.damaged = []
 
-    def training(self, size, seed, start, shard=WHOLE):
-        mine = shard.part(size)
-
-        def keys() -> Iterator[list[Key]]:
-            for step, index in enumerate(shuffled_batches(self.count, size, seed, start), start):
-                epoch = step // (self.count // size)
-                yield [Key(i, seed=derive_seed("crop", seed, epoch, i)) for i in index[mine].tolist()]
-
-        yield from self.load("train", keys())
-
-    def held_out(self, size, shard=WHOLE):
-        indices = held_out_batches(self.held_out_count, size, shard)
-        shown = False
-        for batch in self.load("held-out", ([Key(i, seed=None) for i in index] for index in indices)):
-            yield batch
-            shown = True
-        if not shown:
-            self.require_whole("held-out")
-
-    def require_whole(self, split: str) -> None:
-        """Raise DamagedImage if every image of the split is damaged."""
-        # asked for as in training, a damaged image is replaced by the next: `load` raises when there is none left
-        as_in_training = Key(0, seed=0)
-        next(self.load(split, iter([[as_in_training]])))
-
-    def load(self, split: str, keys: Iterator[list[Key]]) -> Iterator[Batch]:
-        """A batch for each list of keys, without what is damaged; none where that leaves nothing."""
-        workers, skip = self.settings.workers, self.settings.corrupt == "skip"
-        loader = DataLoader(
-            ImageFiles(self.sources[split], self.settings.size, self.settings.choose, replace=skip),
-            batch_sampler=keys,
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=AHEAD if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=leave_signals_to_the_parent,
-        )
-        for batch, damage in read_on(loader):
-            if damage and not skip:
-                raise DamagedImage(next(iter(damage.values())))
-            if len(damage) == len(self.sources[split]):
-                raise DamagedImage(f"all {len(damage)} {split} images are damaged, the first: {min(damage.values())}")
-            self.damaged += [name for name in damage if name not in self.damaged]
-            if batch:
-                yield Batch(*batch)
+    def samples(self, split, replace):
+        return ImageFiles(self.sources[split], self.settings.size, self.settings.choose, replace)

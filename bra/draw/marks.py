@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
+from bra.data.base import IGNORED
 from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, count
 from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, routed_boards, show_image, side_by_side
 from bra.patterns import Grid
@@ -19,7 +20,6 @@ MARKED = {"edgecolor": YELLOW, "linestyle": "-", "linewidth": 2, "path_effects":
 FILLS = (SKY, ORANGE, GREEN, VERMILION, BLUE, YELLOW, PURPLE)
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo", "--")  # in greyscale a class is known by them
 MOST = 7  # classes that are told apart in one figure
-IGNORED = 255
 
 
 def outline_mask(axes: Axes, mask: Bool[Tensor, "h w"], **style) -> None:

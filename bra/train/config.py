@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from bra.biformer import MODELS, initialise_alike, initialise_by_width
-from bra.data import BOARDS, DataSet, ImageSettings, open_data
+from bra.data import BOARDS, DataSet, DenseSettings, ImageSettings, open_data
 from bra.data.recall import Recall
 from bra.train.augment import Augment
 from bra.train.parallel import PRECISIONS
@@ -156,7 +156,9 @@ class TrainConfig:
 
     def open_data(self) -> DataSet:
         """The data set. Raises what `bra.data.open_data` raises."""
-        return open_data(self.data, self.recall, self.images())
+        masks = self.dense.head == "mask-rcnn"
+        dense = DenseSettings(self.image_size, masks=masks, workers=self.workers, corrupt=self.corrupt)
+        return open_data(self.data, self.recall, self.images(), dense)
 
     def folder(self) -> Path:
         """Where the run is kept."""
