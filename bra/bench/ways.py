@@ -3,6 +3,7 @@
 import importlib
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import torch
@@ -90,7 +91,8 @@ def require_clone(clone: Path) -> None:
 def stand_in(name: str, content: dict) -> None:
     """Make `import name` work, if it does not, with nothing but `content` in it."""
     try:
-        importlib.import_module(name)
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # timm's, about names that it has moved
+            importlib.import_module(name)
     except ImportError:
         for i in range(name.count(".") + 1):
             part = ".".join(name.split(".")[: i + 1])

@@ -45,4 +45,6 @@ def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
         nn.init.normal_(last.weight, std=0.01)
     torch.nn.init.zeros_(boxes.bbox_reg.bias)
     anchors = AnchorGenerator(((stride,),), ((1.0,),))
+    # of each token its own pixels: by default an anchor lies around the corner of its token
+    anchors.cell_anchors = [torch.tensor([[0.0, 0.0, stride, stride]])]
     return FCOS(level, classes + 1, anchor_generator=anchors, head=head, **options)
