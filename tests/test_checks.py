@@ -219,6 +219,35 @@ def read_by(table):
     return torch.tensor([i for j in range(len(table)) for i, row in enumerate(table.tolist()) for n in row if n == j])
 
 
+def mean_of_classes(said, truth, classes):
+    found = []
+    for c in range(classes):
+        both = sum(s == t == c for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True))
+        either = sum(t != 255 and c in (s, t) for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True))
+        found += [both / either] if either else []
+    return torch.tensor(sum(found) / len(found))
+
+
+def holds_a_pixel(sizes, height, width, stride):
+    pixels = torch.zeros(len(sizes), height, width)
+    for i, (h, w) in enumerate(sizes.tolist()):
+        pixels[i, :h, :w] = 1
+    return F.max_pool2d(pixels, stride, ceil_mode=True)
+
+
+def crossed(said, truth, classes):
+    table = torch.zeros(classes, classes)
+    for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True):
+        if t != 255:
+            table[t, s] += 1
+    return table.diagonal(), table.sum(0), table.sum(1)
+
+
+def ious(said, truth, classes):
+    both, a, b = crossed(said, truth, classes)
+    return both / (a + b - both)
+
+
 RIGHT = {
     "patterns": windows,
     "partition": cut,
@@ -234,9 +263,11 @@ RIGHT = {
     "imagenet100": rate_of_step,
     "kernels": merged,
     "kernels_readers": read_by,
+    "dense": mean_of_classes,
+    "dense_padding": holds_a_pixel,
 }
 
-NUMBERS = ["train", "imagenet100"]  # whose answer is one number
+NUMBERS = ["train", "imagenet100", "dense"]  # whose answer is one number
 WHOLE = ("patterns", "topk", "kernels_readers")  # whose answers are numbers of regions
 
 # --- wrong answers: (check, name of the mistake, the answer, what the check must say) --------------------------------
@@ -393,6 +424,26 @@ def by_layer(**mistake):
 
 
 WRONG = [
+    ("dense", "unlabelled pixels counted", lambda s, t, n: torch.stack([(s == c).logical_and(t == c).sum() / (s == c).logical_or(t == c).sum() for c in range(n)]).nanmean(), "without a label"),
+    ("dense", "nowhere is 0", lambda s, t, n: ious(s, t, n).nan_to_num(0).mean(), "counts as 0"),
+    ("dense", "nowhere is 1", lambda s, t, n: ious(s, t, n).nan_to_num(1).mean(), "counts as 1"),
+    ("dense", "only true classes", lambda s, t, n: ious(s, t, n)[sorted({*t.flatten().tolist()} - {255})].mean(), "nowhere true"),
+    ("dense", "recall", lambda s, t, n: (crossed(s, t, n)[0] / crossed(s, t, n)[2]).nanmean(), "what is true"),
+    ("dense", "precision", lambda s, t, n: (crossed(s, t, n)[0] / crossed(s, t, n)[1]).nanmean(), "what is said. That is"),
+    ("dense", "sum below", lambda s, t, n: (crossed(s, t, n)[0] / (crossed(s, t, n)[1] + crossed(s, t, n)[2])).nanmean(), "twice"),
+    ("dense", "dice", lambda s, t, n: (2 * crossed(s, t, n)[0] / (crossed(s, t, n)[1] + crossed(s, t, n)[2])).nanmean(), "Dice"),
+    ("dense", "summed first", lambda s, t, n: crossed(s, t, n)[0].sum() / (crossed(s, t, n)[1] + crossed(s, t, n)[2] - crossed(s, t, n)[0]).sum(), "before you divide"),
+    ("dense", "accuracy", lambda s, t, n: (s == t)[t != 255].float().mean(), "share of right pixels"),
+    ("dense", "weighted", lambda s, t, n: (ious(s, t, n).nan_to_num(0) * crossed(s, t, n)[2]).sum() / (t != 255).sum(), "weight the classes"),
+    ("dense", "sum", lambda s, t, n: ious(s, t, n).nansum(), "add the classes' IoUs"),
+    ("dense", "percent", lambda s, t, n: 100 * mean_of_classes(s, t, n), "percent"),
+    ("dense", "each", lambda s, t, n: ious(s, t, n), "mean is missing"),
+    ("dense_padding", "down", lambda z, h, w, s: ((torch.arange(-(-h // s)) + 1) * s <= z[:, :1])[:, :, None] & ((torch.arange(-(-w // s)) + 1) * s <= z[:, 1:])[:, None], "round down"),
+    ("dense_padding", "swapped", lambda z, h, w, s: holds_a_pixel(z.flip(1), h, w, s), "Height comes first"),
+    ("dense_padding", "inverted", lambda *given: holds_a_pixel(*given) == 0, "That is the padding"),
+    ("dense_padding", "pixels", lambda z, h, w, s: holds_a_pixel(z, h, w, 1), "mask of pixels"),
+    ("dense_padding", "one size for all", lambda z, h, w, s: holds_a_pixel(z[:1].repeat(len(z), 1), h, w, s), "one image's size"),
+    ("dense_padding", "or", lambda z, h, w, s: (torch.arange(-(-h // s)) * s < z[:, :1])[:, :, None] | (torch.arange(-(-w // s)) * s < z[:, 1:])[:, None], "joined by"),
     ("patterns", "runs of consecutive regions", window_strips, "consecutive regions"),
     ("patterns", "window starts at itself", window_from_itself, "starts at the region itself"),
     ("patterns", "everybody reads the first window", lambda g, s: windows(g, s)[0].repeat(math.prod(g), 1), "window of region 0"),
@@ -676,6 +727,12 @@ def test_another_integer_type_is_as_good():
 # --- recall questions: (step, right answers, [(wrong answers, what must be said)]) ------------------------------------
 
 RECALLED = {
+    "dense": (((0, 0, 8, 8), (0, 2, 6, 8), 8 / 3), [
+        (((0, 8, 0, 8), (0, 2, 6, 8), 8 / 3), "repeated at once"), (((0, 2, 6, 8), (0, 2, 6, 8), 8 / 3), "That is bilinear"),
+        (((0, 0, 8, 8), (0, 4, 8, 8), 8 / 3), "Half a pixel is lost"), (((0, 0, 8, 8), (0, 8 / 3, 16 / 3, 8), 8 / 3), "the ends are tied"),
+        (((0, 0, 8, 8), (-2, 2, 6, 10), 8 / 3), "nothing is continued"), (((0, 0, 8, 8), (0, 2, 6, 8), 2), "without align_corners"),
+        (((0, 0, 8, 8), (0, 2, 6, 8), 4), "three steps"),
+    ]),
     "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R"), ((6.25, 1), "percent")]),
     "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),
     "adjacency": ((False, True), [((True, True), "a_key_bias"), ((False, False), "a_query_bias")]),
@@ -726,7 +783,7 @@ def recalled(name, answers):
 
 
 def test_every_step_has_a_check_of_its_recall_question():
-    assert RECALLED.keys() == RIGHT.keys() - {"kernels_readers"}, "a step's second check has none"
+    assert RECALLED.keys() == RIGHT.keys() - {"kernels_readers", "dense_padding"}, "a step's second check has none"
 
 
 @pytest.mark.parametrize("name", RECALLED)

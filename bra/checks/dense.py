@@ -1,0 +1,154 @@
+"""Checks of notebook 10: half a pixel, the mean IoU, and padding through the pyramid."""
+
+import torch
+from torch import Tensor
+
+from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, number, recall
+
+UNLABELLED = 255
+
+
+def counts(said: Tensor, truth: Tensor, classes: int, labelled: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each class: pixels that are both, that are said, and that are true. labelled: leave the others out."""
+    if labelled:
+        said, truth = said[truth != UNLABELLED], truth[truth != UNLABELLED]
+    each = torch.arange(classes)[:, None]
+    a, b = (each == part.flatten() for part in (said, truth))
+    return (a & b).sum(dim=1).double(), a.sum(dim=1).double(), b.sum(dim=1).double()
+
+
+def mean_of(both: Tensor, below: Tensor, counted: Tensor | None = None) -> Tensor:
+    """The mean of both / below over the classes that are counted: those with something below."""
+    counted = below > 0 if counted is None else counted
+    return (both / below.clamp(min=1))[counted].mean()
+
+
+def mean_iou(said: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """The right answer."""
+    both, a, b = counts(said, truth, classes)
+    return mean_of(both, a + b - both)
+
+
+def other(make, **options) -> Answer:
+    """A wrong way to put (both, said, true) together."""
+    return lambda said, truth, classes: make(*counts(said, truth, classes, **options))
+
+
+MISTAKES = [
+    Mistake("You count pixels without a label: what is said there enters the unions. Leave them out on both sides.",
+            other(lambda n, a, b: mean_of(n, a + b - n), labelled=False)),
+    Mistake("A class that is nowhere, neither said nor true, counts as 0. Leave it out of the mean.",
+            other(lambda n, a, b: (n / (a + b - n).clamp(min=1)).mean())),
+    Mistake("A class that is nowhere, neither said nor true, counts as 1. Leave it out of the mean.",
+            other(lambda n, a, b: torch.where(a + b > 0, n / (a + b - n).clamp(min=1), 1).mean())),
+    Mistake("A class that is said, but nowhere true, has the IoU 0: it belongs to the mean.",
+            other(lambda n, a, b: mean_of(n, a + b - n, b > 0))),
+    Mistake("You divide by what is true. That is the share that is found; the union has what is said too.",
+            other(lambda n, a, b: mean_of(n, b))),
+    Mistake("You divide by what is said. That is the precision; the union has what is true too.",
+            other(lambda n, a, b: mean_of(n, a))),
+    Mistake("You divide by said + true, which counts what is both twice: take it off once.",
+            other(lambda n, a, b: mean_of(n, a + b))),
+    Mistake("That is the Dice coefficient, 2 both / (said + true). The IoU divides both by the union.",
+            other(lambda n, a, b: mean_of(2 * n, a + b))),
+    Mistake("You add the classes up before you divide. Divide for each class, then take the mean.",
+            other(lambda n, a, b: n.sum() / (a + b - n).sum())),
+    Mistake("That is the share of right pixels. Each class counts alike in the mean IoU, however small it is.",
+            other(lambda n, a, b: n.sum() / b.sum())),
+    Mistake("You weight the classes by how many pixels they have. Each counts alike.",
+            other(lambda n, a, b: (n / (a + b - n).clamp(min=1) * b).sum() / b.sum())),
+    Mistake("You add the classes' IoUs. Their mean is asked for.",
+            other(lambda n, a, b: (n / (a + b - n).clamp(min=1)).sum())),
+    Mistake("That is in percent. An IoU lies between 0 and 1.", lambda *given: 100 * mean_iou(*given)),
+    Mistake("You have an IoU for each class. Their mean is missing.",
+            other(lambda n, a, b: n / (a + b - n))),
+]  # fmt: skip
+
+
+def dense(mean: Answer) -> Verdict:
+    """mean(said, truth, classes): the mean IoU of two maps of classes (h w); 255 in `truth` is no label."""
+
+    def maps(seed: int, h: int, w: int, classes: int) -> tuple[Tensor, Tensor, int]:
+        draw = torch.Generator().manual_seed(seed)
+        truth = torch.randint(1, classes - 2, (h, w), generator=draw)  # 0 is only said, the last two are nowhere
+        guess = torch.randint(classes - 2, (h, w), generator=draw)
+        said = torch.where(torch.rand(h, w, generator=draw) < 0.6, truth, guess)
+        truth[torch.rand(h, w, generator=draw) < 0.2] = UNLABELLED
+        return said, truth, classes
+
+    inputs = [maps(0, 5, 7, 6), maps(1, 11, 3, 5), maps(2, 13, 17, 9)]
+    return judge(number(mean), inputs, mean_iou, MISTAKES, "Each class counts alike, and what has no label not at all.")
+
+
+def real_tokens(
+    sizes: Tensor, height: int, width: int, stride: int, *,
+    up: bool = True, swap: bool = False, either: bool = False, padding: bool = False,
+) -> Tensor:  # fmt: skip
+    """1 for the tokens of a map of this stride that hold a real pixel, else 0. Each keyword can make one mistake."""
+    sizes = sizes.flip(1) if swap else sizes
+    rows, columns = (torch.arange(-(-side // stride)) for side in (height, width))
+    limits = -(-sizes // stride) if up else sizes // stride
+    rows, columns = (rows < limits[:, :1])[:, :, None], (columns < limits[:, 1:])[:, None]
+    found = rows | columns if either else rows & columns
+    return (~found if padding else found).float()
+
+
+def of_middles(sizes: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """A token is taken for real if the pixel in its middle is."""
+    return real_tokens((sizes + stride // 2) // stride * stride, height, width, stride)
+
+
+def but(says: str, **mistake) -> Mistake:
+    """A mistake: what to say, and which keyword of `real_tokens` makes it."""
+    return Mistake(says, lambda *given: real_tokens(*given, **mistake))
+
+
+PADDING_MISTAKES = [
+    but("You round down. A token with one real pixel is real: its features are wanted there.", up=False),
+    but("Height comes first in sizes: rows are limited by it.", swap=True),
+    but("That is the padding. The real tokens are asked for: True where something is.", padding=True),
+    but("You round down, and what you mark is the padding.", up=False, padding=True),
+    but("Rows and columns are joined by `or`. A token is real if its row *and* its column are.", either=True),
+    Mistake("That is the mask of pixels. A token stands for stride x stride of them.",
+            lambda sizes, height, width, stride: real_tokens(sizes, height, width, 1)),
+    Mistake("You go by the pixel in a token's middle. The token is real if its first pixel is.", of_middles),
+    Mistake("You use one image's size for all of them.",
+            lambda sizes, *given: real_tokens(sizes[:1].expand_as(sizes), *given)),
+]  # fmt: skip
+
+
+def dense_padding(real: Answer) -> Verdict:
+    """real(sizes, height, width, stride): which tokens (b h w) of a padded batch hold a real pixel."""
+    inputs = [
+        (torch.tensor([[37, 61], [52, 29]]), 52, 61, 8),
+        (torch.tensor([[64, 96], [33, 95], [1, 1]]), 64, 97, 32),
+        (torch.tensor([[31, 47], [13, 46]]), 31, 50, 4),
+    ]
+
+    def in_numbers(*given):  # a mask of 0 and 1 is as good as one of booleans
+        found = real(*given)
+        return found.float() if isinstance(found, Tensor) else found
+
+    return judge(in_numbers, inputs, real_tokens, PADDING_MISTAKES, "A token is real if any of its pixels is.")
+
+
+def dense_recall(nearest, bilinear, corners) -> Verdict:
+    """The row (0, 8) twice as long: by nearest, by bilinear; and what align_corners=True gives at its second place."""
+    facts = [
+        Fact("my_nearest", nearest, (0, 0, 8, 8), "Each place copies the token that it lies in.", {
+            (0, 8, 0, 8): "Each token is repeated at once: first the copies of 0.",
+            (0, 2, 6, 8): "That is bilinear.",
+        }),
+        Fact("my_bilinear", bilinear, (0, 2, 6, 8),
+             "Place i has its middle at i + 1/2; in tokens that is (i + 1/2) / 2 - 1/2; at the ends it stops.", {
+            (0, 4, 8, 8): "Half a pixel is lost: you place the tokens at 0 and 2 of the new row.",
+            (0, 8 / 3, 16 / 3, 8): "That is align_corners=True: the ends are tied to the ends.",
+            (0, 0, 8, 8): "That is nearest.",
+            (-2, 2, 6, 10): "Beyond the middle of the last token nothing is continued: it stays as it is.",
+        }),
+        Fact("my_corners", corners, 8 / 3, "With align_corners the ends of the row are tied to the ends.", {
+            2: "That is without align_corners.",
+            4: "There are three steps from end to end, not two.",
+        }),
+    ]  # fmt: skip
+    return recall(facts, "Half a pixel looks small; at stride 32 it is 16 of them.")
