@@ -727,11 +727,16 @@ def test_another_integer_type_is_as_good():
 # --- recall questions: (step, right answers, [(wrong answers, what must be said)]) ------------------------------------
 
 RECALLED = {
-    "dense": (((0, 0, 8, 8), (0, 2, 6, 8), 8 / 3), [
-        (((0, 8, 0, 8), (0, 2, 6, 8), 8 / 3), "repeated at once"), (((0, 2, 6, 8), (0, 2, 6, 8), 8 / 3), "That is bilinear"),
-        (((0, 0, 8, 8), (0, 4, 8, 8), 8 / 3), "Half a pixel is lost"), (((0, 0, 8, 8), (0, 8 / 3, 16 / 3, 8), 8 / 3), "the ends are tied"),
-        (((0, 0, 8, 8), (-2, 2, 6, 10), 8 / 3), "nothing is continued"), (((0, 0, 8, 8), (0, 2, 6, 8), 2), "without align_corners"),
-        (((0, 0, 8, 8), (0, 2, 6, 8), 4), "three steps"),
+    "dense": (((0, 0, 0, 12, 12, 12), (0, 0, 4, 8, 12, 12), 2.4), [
+        (((0, 12, 0, 12, 0, 12), (0, 0, 4, 8, 12, 12), 2.4), "repeated at once"),
+        (((0, 0, 4, 8, 12, 12), (0, 0, 4, 8, 12, 12), 2.4), "That is bilinear"),
+        (((0, 0, 0, 12, 12, 12), (0, 4, 8, 12, 12, 12), 2.4), "Half a pixel is lost"),
+        (((0, 0, 0, 12, 12, 12), (0, 2.4, 4.8, 7.2, 9.6, 12), 2.4), "the ends are tied"),
+        (((0, 0, 0, 12, 12, 12), (0, 0, 0, 12, 12, 12), 2.4), "That is nearest"),
+        (((0, 0, 0, 12, 12, 12), (-4, 0, 4, 8, 12, 16), 2.4), "nothing is continued"),
+        (((0, 0, 0, 12, 12, 12), (0, 0, 4, 8, 12, 12), 0), "without align_corners"),
+        (((0, 0, 0, 12, 12, 12), (0, 0, 4, 8, 12, 12), 2), "not six"),
+        (((0, 0, 0, 12, 12, 12), (0, 0, 4, 8, 12, 12), 4), "not three"),
     ]),
     "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R"), ((6.25, 1), "percent")]),
     "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),

@@ -133,22 +133,23 @@ def dense_padding(real: Answer) -> Verdict:
 
 
 def dense_recall(nearest, bilinear, corners) -> Verdict:
-    """The row (0, 8) twice as long: by nearest, by bilinear; and what align_corners=True gives at its second place."""
+    """The row (0, 12) three times as long: by nearest, by bilinear; with align_corners=True, its second number."""
     facts = [
-        Fact("my_nearest", nearest, (0, 0, 8, 8), "Each place copies the token that it lies in.", {
-            (0, 8, 0, 8): "Each token is repeated at once: first the copies of 0.",
-            (0, 2, 6, 8): "That is bilinear.",
+        Fact("my_nearest", nearest, (0, 0, 0, 12, 12, 12), "Each place copies the token that it lies in.", {
+            (0, 12, 0, 12, 0, 12): "Each token is repeated at once: first the copies of 0.",
+            (0, 0, 4, 8, 12, 12): "That is bilinear.",
         }),
-        Fact("my_bilinear", bilinear, (0, 2, 6, 8),
-             "Place i has its middle at i + 1/2; in tokens that is (i + 1/2) / 2 - 1/2; at the ends it stops.", {
-            (0, 4, 8, 8): "Half a pixel is lost: you place the tokens at 0 and 2 of the new row.",
-            (0, 8 / 3, 16 / 3, 8): "That is align_corners=True: the ends are tied to the ends.",
-            (0, 0, 8, 8): "That is nearest.",
-            (-2, 2, 6, 10): "Beyond the middle of the last token nothing is continued: it stays as it is.",
+        Fact("my_bilinear", bilinear, (0, 0, 4, 8, 12, 12),
+             "Place i has its middle at i + 1/2; in tokens that is (i + 1/2) / 3 - 1/2; at the ends it stops.", {
+            (0, 4, 8, 12, 12, 12): "Half a pixel is lost: you place the tokens at 0 and 3 of the new row.",
+            (0, 2.4, 4.8, 7.2, 9.6, 12): "That is align_corners=True: the ends are tied to the ends.",
+            (0, 0, 0, 12, 12, 12): "That is nearest.",
+            (-4, 0, 4, 8, 12, 16): "Beyond the middle of the last token nothing is continued: it stays as it is.",
         }),
-        Fact("my_corners", corners, 8 / 3, "With align_corners the ends of the row are tied to the ends.", {
-            2: "That is without align_corners.",
-            4: "There are three steps from end to end, not two.",
+        Fact("my_corners", corners, 2.4, "With align_corners the ends of the row are tied to the ends.", {
+            0: "That is without align_corners.",
+            2: "There are five steps from end to end, not six.",
+            4: "There are five steps from end to end, not three.",
         }),
     ]  # fmt: skip
     return recall(facts, "Half a pixel looks small; at stride 32 it is 16 of them.")

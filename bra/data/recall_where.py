@@ -105,7 +105,7 @@ class RecallBoxes(RecallBoards):
     held_out_count: int = 1024
     asks: ClassVar = "boxes"
     classes: ClassVar = [MARKED]
-    steps: ClassVar = 300
+    steps: ClassVar = 400
 
     def training(self, size, seed, start, shard=WHOLE):
         yield from map(box_boards, super().training(size, seed, start, shard))

@@ -1,6 +1,5 @@
 """A detector in which every token speaks for itself, for boards on which only routing may carry news."""
 
-import math
 from collections import OrderedDict
 
 import torch
@@ -26,7 +25,8 @@ def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
     """Torchvision's FCOS (Tian et al., 2019) on one map, its head without reach.
 
     FCOS's own head has 3 x 3 convolutions and group norms, which carry news past every router. Here each branch is one
-    1 x 1 convolution before the last one. classes: of objects, whose labels count from 1. options: those of
+    1 x 1 convolution before the last one, and starts as PyTorch starts convolutions: from the usual bias, which says 1% of
+    every token, boards of batch 128 were not learnt in 300 steps. classes: of objects, whose labels count from 1. options: those of
     `torchvision.models.detection.FCOS`, such as min_size and max_size, to which images are scaled.
     """
     from torchvision.models.detection import FCOS
@@ -39,11 +39,7 @@ def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
     for branch in (kinds, boxes):
         branch.conv = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU())
     kinds.cls_logits = nn.Conv2d(width, classes + 1, 1)
-    nn.init.constant_(kinds.cls_logits.bias, -math.log(99))  # 1%, as the focal loss's paper: most show nothing
     boxes.bbox_reg, boxes.bbox_ctrness = nn.Conv2d(width, 4, 1), nn.Conv2d(width, 1, 1)
-    for last in (kinds.cls_logits, boxes.bbox_reg, boxes.bbox_ctrness):
-        nn.init.normal_(last.weight, std=0.01)
-    torch.nn.init.zeros_(boxes.bbox_reg.bias)
     anchors = AnchorGenerator(((stride,),), ((1.0,),))
     # of each token its own pixels: by default an anchor lies around the corner of its token
     anchors.cell_anchors = [torch.tensor([[0.0, 0.0, stride, stride]])]
