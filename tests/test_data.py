@@ -3,6 +3,7 @@ import itertools
 import struct
 from pathlib import Path
 
+import labelled
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from bra.data import (
     WHOLE,
     Arrays,
+    CocoObjects,
+    DenseSettings,
     ImageFolder,
     ImageSettings,
     RecallBoards,
@@ -19,6 +22,7 @@ from bra.data import (
     fashion_mnist,
     normalise,
     open_data,
+    own_masks,
     read_idx,
 )
 from bra.data.recall import Recall
@@ -56,10 +60,17 @@ def named(name, request):
         return RecallBoards(Recall())
     if name == "fashion":
         return fashion_mnist(request.getfixturevalue("fashion"))
+    if name == "masks":
+        labelled.write_masks(request.getfixturevalue("tmp_path"), held_out=labelled.SIZES)
+        return own_masks(request.getfixturevalue("tmp_path"), DenseSettings(size=19, workers=0))
+    if name == "coco":  # images alike in size and number of objects: so their batches are, too
+        objects = {split: [labelled.OBJECTS[0]] * 7 for split in ("train", "val")}
+        labelled.write_coco(request.getfixturevalue("tmp_path"), [(61, 47)] * 7, [(61, 47)] * 7, objects)
+        return CocoObjects(request.getfixturevalue("tmp_path"), DenseSettings(workers=0))
     return ImageFolder(request.getfixturevalue("image_folder"), CROPPED)
 
 
-@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder", "masks", "coco"])
 def test_batches_are_a_function_of_seed_and_step(name, request):
     data = named(name, request)
     whole = as_tuples(first(data, 19))  # over several epochs
@@ -93,7 +104,7 @@ def test_held_out_shows_every_image_once_however_it_is_cut():
     assert torch.cat([b.label for b in arrays.held_out(4)]).tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder", "masks", "coco"])
 def test_shards_together_are_the_whole_batch(name, request):
     data = named(name, request)
     whole = as_tuples(first(data, 5, size=6, start=2))
@@ -108,7 +119,7 @@ def test_shards_together_are_the_whole_batch(name, request):
         first(data, 1, size=4, shard=Shard(0, 3))
 
 
-@pytest.mark.parametrize("name", ["recall", "fashion", "folder"])
+@pytest.mark.parametrize("name", ["recall", "fashion", "folder", "masks", "coco"])
 @pytest.mark.parametrize(("size", "of"), [(3, 1), (2, 3), (300, 7)])
 def test_shards_together_hold_out_every_image_once(name, size, of, request):
     data = named(name, request)

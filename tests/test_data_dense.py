@@ -51,6 +51,10 @@ def test_a_scaled_label_takes_the_pixel_at_each_middle():
         assert np.array_equal(part.of(label), whole[top:, left:]), "a crop of the scaled label"
 
 
+def test_a_crop_is_scaled_back_to_where_it_lies_in_the_image():
+    assert Crop(10, 30, left=2, top=6, columns=5, rows=9).box(40, 60) == (8, 12, 28, 30)
+
+
 def test_crops_reach_everywhere_at_every_scale_and_half_of_them_are_mirrored():
     label = np.arange(61 * 47).reshape(61, 47).astype(np.uint8) % 7
     drawn = [random_crop(label, DenseSettings(size=31), seed) for seed in range(600)]

@@ -11,10 +11,10 @@ import torch
 
 import bra.data.__main__ as data_command
 import bra.train.__main__ as train_command
-from bra.data import ImageFolder, ImageSettings, WorkersLost, copies, decoding
+from bra.data import ImageFolder, ImageSettings, WorkersLost, copies, images
 from bra.train.runs import RunFolder
 
-CUT = decoding.cut
+CUT = images.cut
 COPY_SMALLER = copies.copy_smaller
 KILLED = "a process that decodes images was killed, as happens when memory runs out"
 GOES_ON = "the same command goes on, a training run with --resume"
@@ -49,7 +49,7 @@ def test_a_worker_without_memory_is_told(image_folder, monkeypatch):
     def greedy(*arguments):
         raise MemoryError
 
-    monkeypatch.setattr(decoding, "cut", greedy)
+    monkeypatch.setattr(images, "cut", greedy)
     with pytest.raises(WorkersLost, match=f"^no memory was left to decode images: use fewer --workers; {GOES_ON}$"):
         next(ImageFolder(image_folder, ImageSettings(size=8, workers=1)).held_out(3))
     with pytest.raises(MemoryError):  # there is no worker to do without
@@ -60,7 +60,7 @@ def test_other_errors_in_a_worker_are_ours_and_keep_their_traceback(image_folder
     def wrong(*arguments):
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(decoding, "cut", wrong)
+    monkeypatch.setattr(images, "cut", wrong)
     with pytest.raises(RuntimeError, match=r"Traceback[\s\S]*shapes do not match"):
         next(ImageFolder(image_folder, ImageSettings(size=8, workers=1)).held_out(3))
 
@@ -73,7 +73,7 @@ def test_a_training_run_that_loses_a_worker_ends_in_one_line_and_goes_on(image_f
 
     words = ["--data", f"folder:{image_folder}", "--out", tmp_path / "run", "--image-size", 32, "--batch", 2]
     words += ["--steps", 1, "--device", "cpu"]
-    monkeypatch.setattr(decoding, "cut", fatal)
+    monkeypatch.setattr(images, "cut", fatal)
     told = ended_by_error(train_command, monkeypatch, *words, "--workers", 1)
     assert told == f"error: {KILLED}: use fewer --workers; {GOES_ON}"
     monkeypatch.setattr(sys, "argv", ["bra", *map(str, words), "--workers", "0", "--resume"])

@@ -59,7 +59,7 @@ class DataSet(ABC):
     channels: int
     count: float  # training images; infinite where they are made
     held_out_count: int
-    steps: int  # a sensible length of training at batch 128
+    steps: int  # a sensible length of training at batch 128; where pixels or objects are labelled, at batch 16
     mean: tuple[float, ...] = (0.5,)  # of the pixels, 0..1: one for all channels, or one a channel
     std: tuple[float, ...] = (0.5,)
     damaged: list[str]  # the images that were skipped so far, each once

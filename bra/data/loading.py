@@ -19,9 +19,9 @@ AHEAD = 4  # batches that each worker prepares
 def first_whole(read: Callable, sources: Sequence, key: Key, replace: bool) -> tuple[Any | None, dict[str, ValueError]]:
     """read(source, seed) of the key's source, and what was wrong with those that were tried before it, by name.
 
-    If `replace` is set and it is damaged and not held out, the next whole one of the list. None if there is none, or at
-    a wrong label. Nothing is raised: of an error that a worker process raises, PyTorch makes a ring of references, and
-    until that is found and the processes have understood that they shall end, 20 seconds are lost.
+    If `replace` is set and it is damaged and not held out, the next whole one of the list; None if there is none.
+    Nothing is raised: of an error that a worker process raises, PyTorch makes a ring of references, and until that is
+    found and the processes have understood that they shall end, 20 seconds are lost.
     """
     index, seed = key
     damage = {}
@@ -31,8 +31,6 @@ def first_whole(read: Callable, sources: Sequence, key: Key, replace: bool) -> t
             return read(source, seed), damage
         except (DamagedImage, WrongLabel) as error:
             damage[source.name] = error
-            if isinstance(error, WrongLabel):
-                break
     return None, damage
 
 
