@@ -25,9 +25,9 @@ def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
     """Torchvision's FCOS (Tian et al., 2019) on one map, its head without reach.
 
     FCOS's own head has 3 x 3 convolutions and group norms, which carry news past every router. Here each branch is one
-    1 x 1 convolution before the last one, and starts as PyTorch starts convolutions: from the usual bias, which says 1% of
-    every token, boards of batch 128 were not learnt in 300 steps. classes: of objects, whose labels count from 1. options: those of
-    `torchvision.models.detection.FCOS`, such as min_size and max_size, to which images are scaled.
+    1 x 1 convolution before the last one, and starts as PyTorch starts convolutions: from the usual bias, which says 1%
+    of every token, boards were not learnt in 300 steps. classes: of objects, whose labels count from 1. options: those
+    of `torchvision.models.detection.FCOS`, such as min_size and max_size, to which images are scaled.
     """
     from torchvision.models.detection import FCOS
     from torchvision.models.detection.anchor_utils import AnchorGenerator
