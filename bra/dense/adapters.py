@@ -1,4 +1,4 @@
-"""A `Backbone` under torchvision's detectors, the padding of their batches masked, and as a backbone of timm."""
+"""A `Backbone` under torchvision's detectors, with the padding of their batches masked. Needs torchvision when called."""
 
 from collections import OrderedDict
 from typing import Literal
