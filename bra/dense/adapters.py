@@ -1,4 +1,4 @@
-"""A `Backbone` under torchvision's detectors, with the padding of their batches masked. Needs torchvision when called."""
+"""A `Backbone` under torchvision's detectors, with the padding of their batches masked. Calling them needs it."""
 
 from collections import OrderedDict
 from typing import Literal

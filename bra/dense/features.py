@@ -1,4 +1,4 @@
-"""BiFormers by name in `timm.create_model`: with ``features_only=True`` a `Backbone`, which says what timm asks of one."""
+"""BiFormers by name in `timm.create_model`: with ``features_only=True`` a `Backbone` that says what timm asks it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
