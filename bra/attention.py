@@ -49,7 +49,7 @@ def attend(
     b, r, t, c = q.shape
     require_heads(c, heads)
     require_index(index, b, r)
-    if valid is not None and (valid.shape not in ((r, t), (b, r, t)) or valid.dtype != torch.bool):
+    if valid is not None and (valid.shape not in ((b, r, t), (r, t)) or valid.dtype != torch.bool):
         found = f"{tuple(valid.shape)} of {valid.dtype}"
         raise ValueError(f"valid must be (r t) = ({r}, {t}) or (b r t) = ({b}, {r}, {t}) of bool, not {found}")
     scale = (c // heads) ** -0.5 if scale is None else scale

@@ -167,9 +167,22 @@ class Blocks(nn.Sequential):
     def forward(self, x: Float[Tensor, "b c h w"], *real: Bool[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
         """real: a mask, as `Block` takes it, or nothing."""
         for block in self:
-            again = self.recompute and self.training
-            x = checkpoint(block, x, *real, use_reentrant=False) if again else block(x, *real)
+            if self.recompute and self.training:
+                x = checkpoint(same_grid, block, getattr(block.attention, "grid", None), x, *real, use_reentrant=False)
+            else:
+                x = block(x, *real)
         return x
+
+
+def same_grid(block: Block, grid: Grid | None, x: Tensor, *real: Tensor) -> Tensor:
+    """A block's output. Raises RuntimeError if its grid is another: recomputed with that, gradients would be wrong."""
+    now = getattr(block.attention, "grid", None)
+    if now != grid:
+        raise RuntimeError(
+            f"the grid was {grid} and is now {now}: with gradient checkpointing, call backward before images of "
+            "another size come"
+        )
+    return block(x, *real)
 
 
 class BiFormer(nn.Module):

@@ -1,13 +1,20 @@
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from repository import ROOT
 from torch import nn
 
 import bra
 from bra import biformer, block, layer
+from bra.attention import attend_gathered
 from bra.dense import backbone as room
+from bra.kernels import fused
 from bra.look.calls import bra_layers
 
 CONFIG = bra.BiFormerConfig(
@@ -262,6 +269,71 @@ def test_gradient_checkpointing_gives_the_same_gradients():
         sum(out.sin().sum() for out in backbone.train()(padded(1.0), SIZES)).backward()
         found.append([parameter.grad for parameter in backbone.parameters()])
     torch.testing.assert_close(*found, rtol=0, atol=1e-9)
+
+
+def test_checkpoints_are_not_recomputed_with_the_grid_of_other_images():
+    """Grids (2, 4) and (4, 2) fit the same maps equally well: without the error the gradients would be wrong, silently.
+
+    If they do not, PyTorch may tell it by the shapes, in words that do not help.
+    """
+    _, backbone = make(replace(CONFIG, checkpoint_stages=(0, 1, 2)), region=48)
+    images = torch.randn(1, 3, 96, 192, dtype=torch.float64)
+    loss = sum(out.sin().sum() for out in backbone.train()(images))
+    backbone(images)
+    backbone(images.mT)
+    with pytest.raises(RuntimeError, match=r"the grid was \(2, 4\) and is now \(4, 2\): .* call backward before"):
+        loss.backward()
+
+
+def test_sync_batch_norm_keeps_names_and_stays_frozen():
+    backbone = bra.Backbone(bra.BiFormer(CONFIG), region=REGION, batch_norm="frozen")
+    names, maps = list(backbone.state_dict()), backbone.eval()(torch.ones(1, 3, *BATCH))
+    found = nn.SyncBatchNorm.convert_sync_batchnorm(backbone).train()
+    assert found is backbone and list(found.state_dict()) == names
+    norms = [module for module in found.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert len(norms) == 4 and not any(norm.training for norm in norms)
+    for a, b in zip(found(torch.ones(1, 3, *BATCH)), maps, strict=True):
+        torch.testing.assert_close(a, b)
+    trained = bra.Backbone(bra.BiFormer(CONFIG), region=REGION)
+    trained = nn.SyncBatchNorm.convert_sync_batchnorm(trained.eval()).train()
+    assert all(norm.training for norm in trained.modules() if isinstance(norm, nn.SyncBatchNorm))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # what the compiler imports
+@pytest.mark.parametrize("way", [bra.attend_fused, bra.attend_flex], ids=["fused", "flex"])
+def test_fast_ways_take_a_mask_for_each_image(way):
+    """Forward; and backward, where the way has one on a CPU."""
+    if way is bra.attend_fused and fused.why_not(torch.device("cpu")) is not None:
+        pytest.skip("no Triton")
+    config = replace(CONFIG, stages=(bra.Stage(8, 1, heads=2, k=3),))
+    sizes = [(13, 7), (7, 17)]  # small: Triton's interpreter is slow
+    images, found = padded(7.0, sizes, (17, 17)).float().requires_grad_(way is bra.attend_fused), []
+    for chosen in (way, attend_gathered):
+        torch.manual_seed(2)
+        _, backbone = make(replace(config, attend=partial(bra.attend, way=chosen)), region=8)
+        with torch.set_grad_enabled(images.requires_grad):
+            maps = backbone.float()(images, sizes)
+        found.append([*maps, *([gradient(maps, images)] if images.requires_grad else [])])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
+
+
+def test_the_explorer_shows_a_backbone():
+    """An image that regions do not divide must be shown as it is looked at, with its padding."""
+    backbone, image = make(region=REGION)[1].float(), torch.rand(3, 53, 71)
+    explorer = bra.Explorer.from_model(backbone, image, shown=nn.functional.pad(image, (0, 1, 0, 19)))
+    assert [view.grid for view in explorer.views] == [(3, 3)] * 3
+    assert [view.size for view in explorer.views] == [(18, 18), (9, 9), (9, 9)]
+    with pytest.raises(ValueError, match=r"image must have the shape of the map of .*, 18 x 18 tokens, but is 53 x 71"):
+        bra.Explorer.from_model(backbone, image)
+
+
+@pytest.mark.parametrize("what", ["graphs_of_backbone", "parallel_backbone"])
+def test_compiles_exports_and_trains_in_parallel(what):
+    """In processes of their own, where shape checks are off."""
+    environment = os.environ | {"JAXTYPING_DISABLE": "1", "PYTHONPATH": str(ROOT)}
+    script = [sys.executable, str(ROOT / "tests" / "support" / "deployment.py"), what]
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_no_images_give_empty_maps():

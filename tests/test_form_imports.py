@@ -20,6 +20,7 @@ LATE = {  # what a function may import, and why not the file
     "skimage": "only the notebooks' photographs need it",
     "torch.nn.attention.flex_attention": "it loads sympy, which `import bra` need not",
     "torch.utils.tensorboard": "an extra of its own",
+    "timm": "only who calls timm needs it",
     "torchvision": "only detectors need it",
     "triton": "not everywhere, and never needed",
     "triton.language": "not everywhere, and never needed",

@@ -175,11 +175,16 @@ def peak_bytes(job: Job) -> int | None:
 
 
 def weigh(description: str) -> int:
-    """What `peak_bytes` runs in the other process: how far one step raises the process's highest resident memory."""
+    """What `peak_bytes` runs in the other process."""
     values = json.loads(description)
     kind, *sizes = values.pop("case")
     case = {"Core": Core, "Layer": Layer, "Model": Model}[kind](*sizes)
     step = Job(**values | {"case": case, "official": Path(values["official"])}).prepare()
+    return raised_by(step)
+
+
+def raised_by(step: Callable[[], None]) -> int:
+    """How far a step raises this process's highest resident memory."""
     if (forget := Path("/proc/self/clear_refs")).exists():
         forget.write_text("5")  # Linux: sets the highest memory so far, that of importing, back to the present one
     before = highest_memory()

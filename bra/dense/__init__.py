@@ -1,7 +1,8 @@
-"""Step 10. BiFormer under detectors and segmenters: maps of its stages (backbone), heads, adapters to other libraries.
+"""Step 10. BiFormer under detectors and segmenters.
 
-`Backbone` gives maps for images of many sizes in one batch, `SemanticFPN` and `PixelHead` make pixels of them,
-`Segmenter` is both together. `detector` puts a backbone under torchvision's detectors, which must then be installed.
+`Backbone` gives maps for images of many sizes in one batch; `SemanticFPN` and `PixelHead` make pixels of them, and
+`Segmenter` is both together. `detector` puts a backbone under torchvision's detectors. For transformers and timm see
+`bra.dense.auto` and `bra.dense.features`. Importing this needs none of the three.
 """
 
 from bra.dense.adapters import detector

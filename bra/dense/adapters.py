@@ -1,10 +1,11 @@
-"""A `Backbone` under torchvision's detectors, the padding of their batches masked, and as a backbone of timm."""
+"""A `Backbone` under torchvision's detectors, with the padding of their batches masked. Calling them needs it."""
 
 from collections import OrderedDict
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from bra.dense.backbone import Backbone, Sizes
@@ -50,12 +51,14 @@ class TorchvisionPyramid(nn.Module):
 
         transform: the detector's, which alone knows the images' sizes. head: the part of the detector that convolves
         the levels. The convolutions of pyramid and head then see zeros in padding, as they do beyond the border of an
-        image that is alone, and no anchor there is chosen or costs anything.
+        image that is alone; a group norm does not count it; no anchor there is chosen or costs anything.
         """
         transform.register_forward_hook(self.take_sizes)
         for module in [*self.pyramid.modules(), *head.modules()]:
             if isinstance(module, nn.Conv2d):
                 module.register_forward_pre_hook(self.clear)
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_hook(self.normalise)
             if hasattr(module, "cls_logits"):
                 module.cls_logits.register_forward_hook(self.silence)
 
@@ -68,13 +71,49 @@ class TorchvisionPyramid(nn.Module):
         (x,) = inputs
         return x.masked_fill(~self.real[x.shape[2:]][:, None], 0) if self.real else x
 
+    def normalise(self, norm: nn.GroupNorm, inputs: tuple[Tensor], out: Tensor) -> Tensor:
+        """What a group norm answers if mean and variance are those of real tokens."""
+        if not self.real:
+            return out
+        x = inputs[0].unflatten(1, (norm.num_groups, -1))
+        real = self.real[x.shape[3:]][:, None, None]
+        mean = over(x, real)
+        x = (x - mean) / (over((x - mean).square(), real) + norm.eps).sqrt()
+        return x.flatten(1, 2) * norm.weight[:, None, None] + norm.bias[:, None, None]
+
     def silence(self, convolution: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> Tensor:
         """Logits of anchors, those in padding too low to matter."""
         return logits.masked_fill(~self.real[logits.shape[2:]][:, None], NEVER) if self.real else logits
 
+    def extend(self, heads: nn.Module, inputs: tuple) -> tuple:
+        """What regions of interest are cut from: in padding a map goes on as it ends, and by a token more.
+
+        `roi_align` reads between the last token and the next, or repeats the last where the tensor ends; of boxes
+        thinner than a token it reads a whole one.
+        """
+        levels, proposals, sizes, *targets = inputs
+        extended = OrderedDict()
+        for (name, x), stride in zip(levels.items(), self.strides, strict=True):
+            right, below = x.shape[3] + 1, x.shape[2] + 1
+            alone = [each[:, : -(-h // stride), : -(-w // stride)] for each, (h, w) in zip(x, sizes, strict=True)]
+            extended[name] = torch.stack(
+                [F.pad(each, (0, right - each.shape[2], 0, below - each.shape[1]), mode="replicate") for each in alone]
+            )
+        return extended, proposals, sizes, *targets
+
+
+def over(x: Float[Tensor, "b g c h w"], real: Bool[Tensor, "b 1 1 h w"]) -> Float[Tensor, "b g 1 1 1"]:
+    """The mean over channels and real tokens."""
+    return (x * real).mean((2, 3, 4), keepdim=True) / real.to(x.dtype).mean((2, 3, 4), keepdim=True)
+
 
 def detector(
-    kind: Literal["retinanet", "fcos", "faster-rcnn", "mask-rcnn"], backbone: Backbone, classes: int, **options
+    kind: Literal["retinanet", "fcos", "faster-rcnn", "mask-rcnn"],
+    backbone: Backbone,
+    classes: int,
+    *,
+    width: int = 256,
+    **options: object,
 ) -> nn.Module:
     """A detector of torchvision on a backbone, with padding masked: images of any sizes in, losses or boxes out.
 
@@ -82,19 +121,20 @@ def detector(
     faster-rcnn, mask-rcnn: official with all four stages, strides 4 to 32; 64 is added.
     Anchors are as large as the official ones: 4 strides and its next two thirds of an octave, one stride, 8 strides.
     classes: of objects; their labels count from 1, as 0 is torchvision's background.
+    width: channels of the pyramid and of dense heads.
     options: the detector's own, such as min_size and max_size (images are resized to 800 and at most 1333 pixels!),
     image_mean, image_std (those of ImageNet), score_thresh. Batches are padded to multiples of the coarsest stride:
     torchvision derives the strides of anchors from the batch's size, and at other sizes they would be wrong.
 
-    In evaluation an image's detections do not depend on its batch mates, but for fcos: its group norm counts padding.
-    Raises ValueError for an unknown kind.
+    In evaluation an image's detections do not depend on its batch mates, if the backbone has regions of a size in
+    pixels. Raises ValueError for an unknown kind.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, but is {kind!r}")
     from torchvision.models import detection
     from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-    pyramid = TorchvisionPyramid(backbone, "pool" if kind.endswith("rcnn") else "p6p7")
+    pyramid = TorchvisionPyramid(backbone, "pool" if kind.endswith("rcnn") else "p6p7", width)
     scales = {"retinanet": [4 * 2 ** (i / 3) for i in range(3)], "fcos": [1]}.get(kind, [8])
     ratios = (1.0,) if kind == "fcos" else (0.5, 1.0, 2.0)
     anchors = AnchorGenerator(
@@ -112,6 +152,7 @@ def detector(
     else:
         model = detection.FasterRCNN(pyramid, classes + 1, **options)
     pyramid.mask_padding(model.transform, model.rpn.head)
+    model.roi_heads.register_forward_pre_hook(pyramid.extend)
     return model
 
 

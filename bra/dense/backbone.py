@@ -42,8 +42,8 @@ class Backbone(nn.Module):
     Backbone in `torch.nn.SyncBatchNorm.convert_sync_batchnorm`.
 
     channels, reduction: of the returned maps, their channels and their strides in pixels.
-    Gradient checkpointing (`checkpoint_stages`) with region: call backward before images of another size come.
-    Raises ValueError for arguments that do not fit.
+    Raises ValueError for arguments that do not fit; backward, with gradient checkpointing (`checkpoint_stages`) and
+    region, raises RuntimeError if images that gave another grid came after the forward pass.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Backbone(nn.Module):
         height, width = images.shape[2:]
         below, beside = (-height % self.region, -width % self.region) if self.region else (0, 0)
         if sizes is None and (below or beside):
-            sizes = [(height, width)] * len(images)
+            sizes = torch.tensor([(height, width)]).expand(images.shape[0], 2)
         x = F.pad(images, (0, beside, 0, below)) if below or beside else images
         real = []  # which pixels are, if there is padding
         if sizes is not None:
-            real = [real_map(as_sizes(sizes, len(x), (height, width)).to(x.device), x.shape[2:])]
+            real = [real_map(as_sizes(sizes, x.shape[0], (height, width)).to(x.device), x.shape[2:])]
         self.follow(x.shape[2:])
         mask, maps = real, []
         for i, (stride, downsample, stage) in enumerate(zip(self.strides, self.downsample, self.stages, strict=True)):
@@ -118,7 +118,7 @@ class Backbone(nn.Module):
         """Training or evaluation; batch norm that is frozen stays in evaluation."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d) and self.batch_norm == "frozen":
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm) and self.batch_norm == "frozen":
                 module.eval()
         return self
 
@@ -134,7 +134,8 @@ def require_rising(out_indices: tuple[int, ...], stages: int) -> None:
 
 def as_sizes(sizes: Sizes, count: int, largest: tuple[int, int]) -> Int[Tensor, "b 2"]:
     """The sizes as a tensor. Raises ValueError unless there is one for each image, no larger than all images are."""
-    sizes = torch.as_tensor(sizes) if len(sizes) else torch.zeros(0, 2, dtype=torch.int64)
+    if not isinstance(sizes, Tensor):
+        sizes = torch.tensor(sizes) if len(sizes) else torch.zeros(0, 2, dtype=torch.int64)
     if sizes.shape != (count, 2) or sizes.is_floating_point():
         found = f"{tuple(sizes.shape)} of {sizes.dtype}"
         raise ValueError(f"sizes must be whole heights and widths of {count} images, ({count}, 2), not {found}")

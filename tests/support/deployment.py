@@ -1,9 +1,10 @@
-"""What test_biformer runs in a process of its own, where shape checks are off.
+"""What test_biformer and test_dense run in a process of its own, where shape checks are off.
 
     python tests/support/deployment.py WHAT
 
 compile: `torch.compile(fullgraph=True)`, inference and training. export: `torch.export` with any batch size.
 onnx: ONNX, with any batch size and image size. whole: models copied, saved whole, and sent to another process.
+graphs_of_backbone: compile and export of a `Backbone`, with and without sizes. parallel_backbone: in two processes.
 """
 
 import copy
@@ -147,5 +148,61 @@ def whole():
         assert (one == right).all(), f"{name} shares numbers with its copy"
 
 
+def backbone():
+    """Images of 37 x 50 pixels are padded to 48 x 72, 2 x 3 regions."""
+    return bra.Backbone(three_stages(), region=24).eval()
+
+
+SIZES = torch.tensor([[37, 21], [13, 50], [37, 50], [1, 9], [29, 31]])
+
+
+def graphs_of_backbone():
+    """The graphs alone, without the C++ code that would be made of them, which takes minutes."""
+    eager, any_batch = backbone(), {0: torch.export.Dim("batch", min=1)}
+    compiled = torch.compile(eager, fullgraph=True, dynamic=False, backend="aot_eager")
+    x = images(2)
+    for given in ((x, SIZES[:2]), (x, SIZES[1:3])):
+        gradients = []
+        for each in (eager, compiled):
+            eager.zero_grad()
+            maps = each(*given)
+            sum(out.square().mean() for out in maps).backward()
+            gradients.append([*maps, *(p.grad.clone() for p in eager.parameters())])
+        torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4)
+    for given in ((), (SIZES[:2],)):
+        shapes = {"images": any_batch} | ({"sizes": any_batch} if given else {})
+        exported = torch.export.export(eager, (images(2), *given), dynamic_shapes=shapes)
+        for batch in (1, 2, 5):
+            x, sizes = images(batch), [SIZES[:batch] for _ in given]
+            with torch.no_grad():
+                torch.testing.assert_close(exported.module()(x, *sizes), eager(x, *sizes), rtol=1e-4, atol=1e-4)
+
+
+def parallel_step(rank, folder):
+    """One training step of a process: with every parameter used, DDP waits for all, and never in vain."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    own = backbone()
+    shared = torch.nn.parallel.DistributedDataParallel(own)
+    torch.manual_seed(0)
+    halves, sizes = images(4).chunk(2), SIZES[:4].chunk(2)
+    for _ in range(2):  # a parameter without a gradient is told in the second
+        own.zero_grad()
+        sum(out.square().mean() for out in shared(halves[rank], sizes[rank])).backward()
+    expected = []
+    for each, size in zip(halves, sizes, strict=True):
+        alone = backbone()
+        sum(out.square().mean() for out in alone(each, size)).backward()
+        expected.append([p.grad for p in alone.parameters()])
+    for (name, parameter), a, b in zip(own.named_parameters(), *expected, strict=True):
+        torch.testing.assert_close(parameter.grad, (a + b) / 2, msg=f"{name} has another gradient")
+    torch.distributed.destroy_process_group()
+
+
+def parallel_backbone():
+    with tempfile.TemporaryDirectory() as folder:
+        torch.multiprocessing.spawn(parallel_step, (folder,), nprocs=2)
+
+
 if __name__ == "__main__":
-    {"compile": compile, "export": export, "onnx": onnx, "whole": whole}[sys.argv[1]]()
+    globals()[sys.argv[1]]()
