@@ -84,6 +84,8 @@ def test_a_class_that_is_nowhere_does_not_count_and_one_that_is_only_said_counts
     assert Pixels(Stub("pixels", 4)).mean_iou(crossed).item() == pytest.approx((6 / 8 + 4 / 6) / 2)
     crossed[0, 2] = 1
     assert Pixels(Stub("pixels", 4)).mean_iou(crossed).item() == pytest.approx((6 / 9 + 4 / 6 + 0) / 3)
+    told = Pixels(Stub("pixels", 4)).measures({"confusion": crossed.flatten().tolist()}, 1)["ious"]
+    assert told == pytest.approx([6 / 9, 4 / 6, 0, -1]), "JSON has no NaN"
     assert Pixels(Stub("pixels", 4)).mean_iou(torch.zeros(4, 4, dtype=torch.long)).item() == 0
 
 
