@@ -56,7 +56,12 @@ def test_a_box_is_outlined_where_the_mask_of_its_pixels_would_be():
     mask = torch.zeros(7, 11, dtype=torch.bool)
     mask[2:5, 3:9] = True
     lines = outlined(torch.tensor([[3.0, 2, 9, 5]]))
-    assert lines == [((2.5, 1.5), (2.5, 4.5)), ((2.5, 1.5), (8.5, 1.5)), ((2.5, 4.5), (8.5, 4.5)), ((8.5, 1.5), (8.5, 4.5))]
+    assert lines == [
+        ((2.5, 1.5), (2.5, 4.5)),
+        ((2.5, 1.5), (8.5, 1.5)),
+        ((2.5, 4.5), (8.5, 4.5)),
+        ((8.5, 1.5), (8.5, 4.5)),
+    ]
     assert {end for line in lines for end in line} <= {end for line in outlined(mask) for end in line}
     assert outlined(torch.zeros(0, 4)) == []
 
@@ -72,7 +77,10 @@ def test_boards_show_who_asks_what_it_reads_and_what_is_marked():
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[3:5, 8:10] = True
     picture = boards_with([mask, torch.tensor([[8.0, 3, 10, 5], [0, 0, 4, 4]])])
-    assert "region 5 reads 1, 2 and should read 2" in picture.alt and "on 1 of them the right region is read" in picture.alt
+    assert (
+        "region 5 reads 1, 2 and should read 2" in picture.alt
+        and "on 1 of them the right region is read" in picture.alt
+    )
     assert picture.alt.endswith(". What the network marks is outlined: first; second.") and ".." not in picture.alt
     for axes, lines in zip(picture.figure.axes, (8, 2), strict=True):
         (collection,) = axes.collections

@@ -20,7 +20,16 @@ from bra.data.recall_where import RecallBoxes, RecallPixels
 from bra.dense import Backbone, PixelHead, Segmenter
 from bra.explorer.page import portrait_page
 from bra.explorer.payload import pack
-from bra.explorer.portray import LARGEST, answer, marks, of_held_out, of_photograph, of_pixels, open_photograph, outlined
+from bra.explorer.portray import (
+    LARGEST,
+    answer,
+    marks,
+    of_held_out,
+    of_photograph,
+    of_pixels,
+    open_photograph,
+    outlined,
+)
 from bra.files import read_json
 from bra.look.views import look
 from bra.train import train

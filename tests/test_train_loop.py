@@ -100,7 +100,9 @@ def test_a_run_leaves_all_that_it_promises_and_its_weights_reach_the_score_again
     noted = f"{summary['held_out'][score]:.4%}"
     again = evaluate_again(run.path, workers=0).splitlines()
     assert again[0].split() == ["weights", score, "now", "noted"]
-    assert f"{again[2].split()[0]} {noted} {noted}" == f"model.safetensors {noted} {noted}" == " ".join(again[2].split())
+    assert (
+        f"{again[2].split()[0]} {noted} {noted}" == f"model.safetensors {noted} {noted}" == " ".join(again[2].split())
+    )
     assert f"{summary['held_out'][score]:.2%}" in table(run)
     page = run.explorer.read_text()
     title = "held-out image 0: outlined is what the network marks"
@@ -171,7 +173,12 @@ def nothing(folder):
 
 
 REFUSED = [
-    ("masks", [], spoil_size, r"annotations/train/1\.png must be as large as its image upright, 61 x 47 .*, but is 13 x 7"),
+    (
+        "masks",
+        [],
+        spoil_size,
+        r"annotations/train/1\.png must be as large as its image upright, 61 x 47 .*, but is 13 x 7",
+    ),
     ("coco", [], spoil_content(lambda c: c["annotations"][0]["bbox"].__setitem__(0, 55)), "a bbox inside its image"),
     ("coco", [], spoil_content(lambda c: c["images"][2].update(file_name="none.png")), "1 of the 4 images .*/none.png"),
     ("coco", [], cut_json, r"instances_train2017\.json is not JSON"),
