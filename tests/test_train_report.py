@@ -1,13 +1,17 @@
 import json
+import re
 
 import pytest
 import torch
 
 import bra
-from bra.data import Arrays, RecallBoards, normalise
+from bra.data import WHOLE, Arrays, DataSet, Pixels, RecallBoards, normalise
 from bra.data.recall import Recall
+from bra.data.recall_where import RecallBoxes, RecallPixels
 from bra.files import read_json
+from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
+from bra.train.models import build_model
 from bra.train.report import best_block, blindfold, draw_boards, draw_photo, finish, table
 from bra.train.writer import RunWriter
 
@@ -36,6 +40,26 @@ def test_boards_are_drawn_under_the_best_block(data):
         index = model.routes(boards.image)[block].index
         read = ", ".join(map(str, index[0, boards.square[0]].tolist()))
         assert f"region {boards.square[0]} reads {read} and should" in draw_boards(model, data, hit_rate).alt
+
+
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
+def test_boards_that_ask_where_are_drawn_from_the_target_to_the_square(kind):
+    data = {"pixels": RecallPixels, "boxes": RecallBoxes}[kind](Recall(), held_out_count=4)
+    model, boards = build_model(TrainConfig(data=f"recall-{kind}"), data).eval(), next(data.held_out(4))
+    if kind == "pixels":  # says the truth, and one pixel more on each board
+        said = boards.label.clone()
+        said[:, 0, 0] = 1
+        model.register_forward_hook(lambda *_: torch.nn.functional.one_hot(said, 2).permute(0, 3, 1, 2))
+        titles = [f"{n - 1} of {n} marked are right" for n in said.sum(dim=(1, 2)).tolist()]
+    else:
+        scores = torch.tensor([[0.9, 0.6], [0.9, 0.4]] * 2)
+        said = [{"boxes": box.repeat(2, 1), "scores": s} for box, s in zip(boards.boxes, scores, strict=True)]
+        model.register_forward_hook(lambda *_: said)
+        titles = ["2 boxes", "1 box"] * 2
+    picture = draw_boards(model, data, [0.5, 0.25])
+    assert [axes.get_title() for axes in picture.figure.axes] == titles
+    for number, (asks, answers) in enumerate(zip(boards.target.tolist(), boards.square.tolist(), strict=True), 1):
+        assert re.search(rf"board {number}: region {asks} reads [\d, ]+ and should read {answers}\b", picture.alt)
 
 
 def test_the_best_block_counts():
@@ -132,3 +156,20 @@ def test_a_photograph_is_drawn_with_the_routes_of_each_routed_stage():
     for stage, block in enumerate((1, 3, 11)):
         read = ", ".join(map(str, routes[block].index[0, 12].tolist()))
         assert f"stage {stage}, last block: {read}" in alt
+
+
+class Wide(DataSet):
+    """One photograph of 60 x 40 pixels, each of which has a class."""
+
+    asks, classes, channels, training = "pixels", list("ab"), 3, None
+
+    def held_out(self, size, shard=WHOLE):
+        yield Pixels(torch.zeros(1, 3, 40, 60, dtype=torch.uint8), torch.zeros(1, 40, 60, dtype=torch.long))
+
+
+def test_a_photograph_is_drawn_with_what_fills_its_regions_up():
+    backbone = bra.Backbone(bra.biformer_nano(num_classes=0), region=24)
+    network = bra.Segmenter(backbone, bra.PixelHead(backbone.channels, backbone.reduction, 2)).eval()
+    (axes,) = draw_photo(network, Wide()).figure.axes
+    assert axes.get_images()[0].get_size() == (48, 72), "2 x 3 regions of 24 pixels"
+    assert [tick + 0.5 for tick in axes.get_xticks()] == [24, 48] and [tick + 0.5 for tick in axes.get_yticks()] == [24]
