@@ -8,6 +8,7 @@ import bra
 from bra.data import WHOLE, Arrays, DataSet, Pixels, RecallBoards, normalise
 from bra.data.recall import Recall
 from bra.data.recall_where import RecallBoxes, RecallPixels
+from bra.dense import PixelHead, Segmenter
 from bra.files import read_json
 from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
@@ -169,7 +170,7 @@ class Wide(DataSet):
 
 def test_a_photograph_is_drawn_with_what_fills_its_regions_up():
     backbone = bra.Backbone(bra.biformer_nano(num_classes=0), region=24)
-    network = bra.Segmenter(backbone, bra.PixelHead(backbone.channels, backbone.reduction, 2)).eval()
+    network = Segmenter(backbone, PixelHead(backbone.channels, backbone.reduction, 2)).eval()
     (axes,) = draw_photo(network, Wide()).figure.axes
     assert axes.get_images()[0].get_size() == (48, 72), "2 x 3 regions of 24 pixels"
     assert [tick + 0.5 for tick in axes.get_xticks()] == [24, 48] and [tick + 0.5 for tick in axes.get_yticks()] == [24]
