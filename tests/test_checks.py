@@ -223,7 +223,9 @@ def mean_of_classes(said, truth, classes):
     found = []
     for c in range(classes):
         both = sum(s == t == c for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True))
-        either = sum(t != 255 and c in (s, t) for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True))
+        either = sum(
+            t != 255 and c in (s, t) for s, t in zip(said.flatten().tolist(), truth.flatten().tolist(), strict=True)
+        )
         found += [both / either] if either else []
     return torch.tensor(sum(found) / len(found))
 
