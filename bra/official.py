@@ -95,7 +95,7 @@ def load(model: BiFormer, path: str | Path) -> BiFormer:
 
 
 def load_stages(model: BiFormer, path: str | Path) -> BiFormer:
-    """Put the stages of other weights into `model`, and return it; its norm and its head stay as they are.
+    """Put the stages of other weights into `model`, and return it; its norm, head and routing tables stay as they are.
 
     path: a published checkpoint, or the weights of one of our models, be they a classifier's, a segmenter's or a
     detector's. Raises FileNotFoundError; ValueError as `load` does, and if the stages are of another size.
@@ -103,12 +103,18 @@ def load_stages(model: BiFormer, path: str | Path) -> BiFormer:
     path = Path(path)
     found = {re.sub(r"^(detector\.)?(backbone\.)+", "", name): value for name, value in read(path).items()}
     own = model.state_dict()
-    stages = [name for name in own if name.partition(".")[0] in ("downsample", "stages")]
+    found = {name: value for name, value in found.items() if in_stages(name)}
+    stages = [name for name in own if in_stages(name)]
     theirs = {name: as_in(model, name, found[name], path) for name in stages if name in found}
     others = {name: value for name, value in own.items() if name not in stages}
-    deeper = {name: found[name] for name in found if re.match(r"(downsample|stages)\.", name) and name not in own}
+    deeper = {name: found[name] for name in found if name not in own}
     load_weights(model, others | theirs | deeper, path)
     return model
+
+
+def in_stages(name: str) -> bool:
+    """Whether an entry of ours is a weight of a stage; the table of a router that does not learn is none."""
+    return name.startswith(("downsample.", "stages.")) and not name.endswith(".router.table")
 
 
 def read(path: Path) -> dict[str, Tensor]:

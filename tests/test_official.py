@@ -2,6 +2,7 @@ import argparse
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import golden_inputs
@@ -11,7 +12,11 @@ import torch
 
 import bra
 from bra import official
+from bra.data.recall import Recall
+from bra.data.recall_where import RecallBoxes
+from bra.dense import Backbone, PixelHead, Segmenter
 from bra.files import tensors_to_bytes
+from bra.train.tasks import Boxes
 
 GOLDEN = Path(__file__).parent / "support" / "golden"
 MODELS = {"tiny": bra.biformer_tiny, "small": bra.biformer_small, "base": bra.biformer_base}
@@ -222,3 +227,108 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
         official.load(bra.biformer_tiny(), path)
     with pytest.raises(FileNotFoundError):
         official.load(bra.biformer_tiny(), tmp_path / "nowhere.pth")
+
+
+SMALL = bra.BiFormerConfig(
+    stem=(4, 8), stages=(bra.Stage(8, 1, heads=2, k=2), bra.Stage(12, 2, heads=3, k=bra.FULL)), grid=(2, 3)
+)
+
+
+def around(kind, model):
+    """A network on the stages of a model."""
+    if kind == "classifier":
+        return model
+    backbone = Backbone(model)
+    if kind == "segmenter":
+        return Segmenter(backbone, PixelHead(backbone.channels, backbone.reduction, 5))
+    level = torch.nn.Module()
+    level.backbone = backbone
+    detector = torch.nn.Module()
+    detector.backbone, detector.head = level, torch.nn.Linear(2, 3)
+    network = torch.nn.Module()
+    network.detector = detector
+    return network
+
+
+def stages_of(model):
+    return {n: v.clone() for n, v in model.state_dict().items() if n.startswith(("downsample", "stages"))}
+
+
+def test_a_network_for_detection_has_its_stages_where_the_test_puts_them():
+    for head in ("token", "retinanet"):
+        made = Boxes(RecallBoxes(Recall())).network(bra.BiFormer(SMALL), head, 32)
+        assert "detector.backbone.backbone.stages.0.0.norm1.weight" in made.state_dict()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "segmenter", "detector", "parallel"])
+def test_stages_come_from_our_own_networks(kind, tmp_path):
+    source = bra.BiFormer(SMALL)
+    expected = stages_of(source)
+    weights = around("segmenter" if kind == "parallel" else kind, source).state_dict()
+    weights = {f"module.{n}" if kind == "parallel" else n: v for n, v in weights.items()}
+    (tmp_path / "model.safetensors").write_bytes(tensors_to_bytes(weights))
+    model = bra.BiFormer(SMALL)
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    assert official.load_stages(model, tmp_path / "model.safetensors") is model
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name] if name in expected else before[name]), name
+    assert any(not torch.equal(before[name], value) for name, value in expected.items())
+
+
+def test_stages_come_from_a_published_checkpoint_whatever_it_classifies(tmp_path):
+    save(tmp_path / "published.pth", state_dict("tiny"))
+    model = bra.biformer_tiny(num_classes=7)
+    head, norm = model.head.weight.clone(), model.norm.weight.clone()
+    official.load_stages(model, tmp_path / "published.pth")
+    ours = official.convert(state_dict("tiny"))
+    assert all(torch.equal(value, ours[name]) for name, value in stages_of(model).items())
+    assert torch.equal(model.head.weight, head) and torch.equal(model.norm.weight, norm)
+
+
+def test_routing_tables_are_no_weights(tmp_path):
+    def of(regions, grid=(2, 3)):
+        return bra.BiFormer(replace(SMALL, grid=grid, router=lambda g, k: bra.TableRouter(regions(g, k))))
+
+    def tables(model):
+        return {name: value for name, value in model.state_dict().items() if name.endswith("router.table")}
+
+    fixed = of(bra.local_regions)
+    for source, target in ((bra.BiFormer(SMALL), fixed), (fixed, bra.BiFormer(SMALL)), (fixed, of(bra.axial_regions))):
+        (tmp_path / "model.safetensors").write_bytes(tensors_to_bytes(source.state_dict()))
+        own = {name: value.clone() for name, value in tables(target).items()}
+        official.load_stages(target, tmp_path / "model.safetensors")
+        assert torch.equal(target.stages[0][0].mlp[0].weight, source.stages[0][0].mlp[0].weight)
+        assert all(torch.equal(value, own[name]) for name, value in tables(target).items())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"stages": SMALL.stages[:1]}, "missing stages.1.0.attention"),
+        ({"stages": (*SMALL.stages, bra.Stage(16, 1, heads=2, k=bra.FULL))}, "unknown downsample.2"),
+        ({"stages": (SMALL.stages[0], bra.Stage(12, 1, heads=3, k=bra.FULL))}, r"missing stages\.1\.1\."),
+        ({"stem": (4, 16), "stages": (bra.Stage(16, 1, heads=2, k=2), SMALL.stages[1])}, r"is \(16,\), not \(8,\)"),
+    ],
+)  # fmt: skip
+def test_stages_of_another_size_are_refused_in_one_line_and_the_model_untouched(change, complaint, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(tensors_to_bytes(around("segmenter", bra.BiFormer(replace(SMALL, **change))).state_dict()))
+    model = bra.BiFormer(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=complaint) as refused:
+        official.load_stages(model, path)
+    assert str(refused.value).startswith(f"{path} does not fit the model: ") and "\n" not in str(refused.value)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_stages_that_are_not_finite_are_refused_and_what_is_not_taken_may_be(tmp_path):
+    weights = bra.BiFormer(SMALL).state_dict()
+    weights["head.bias"][0] = torch.nan
+    (tmp_path / "a.safetensors").write_bytes(tensors_to_bytes(weights))
+    official.load_stages(bra.BiFormer(SMALL), tmp_path / "a.safetensors")
+    weights["stages.1.0.mlp.0.bias"][0] = torch.inf
+    (tmp_path / "b.safetensors").write_bytes(tensors_to_bytes(weights))
+    with pytest.raises(ValueError, match="b.safetensors holds numbers that are not finite .* stages.1.0.mlp.0.bias"):
+        official.load_stages(bra.BiFormer(SMALL), tmp_path / "b.safetensors")
+    with pytest.raises(FileNotFoundError):
+        official.load_stages(bra.BiFormer(SMALL), tmp_path / "c.safetensors")

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 import bra
-from bra.data import Arrays, Batch, RecallBoards, Shard
+from bra.data import Arrays, Batch, CocoObjects, RecallBoards, Shard
 from bra.data.recall import Recall
+from bra.data.recall_where import box_boards, mark_boards
 from bra.train import evaluation as module
-from bra.train.evaluation import add_over_processes, evaluate, routing_hits, to_device
+from bra.train.evaluation import add, add_over_processes, evaluate, routing_hits, to_device
 
 
 class Judge(nn.Module):
@@ -148,3 +149,38 @@ def stand_in(rank, of):
     object.__setattr__(accelerator, "state", state)
     assert Shard(accelerator.process_index, accelerator.num_processes) == (rank, of)
     return accelerator
+
+
+def test_numbers_are_added_and_all_else_is_joined():
+    first, second, third = {"size": (2, 3)}, {"size": (5, 7)}, {"size": (11, 13)}
+    parts = [{"seen": [2], "images": [first]}, {"images": [], "seen": [0]}, {"seen": [3], "images": [second, third]}]
+    assert add(*parts) == {"seen": [5], "images": [first, second, third]}
+    assert add({"images": []}, {"images": [first]}) == {"images": [first]}
+    assert add({}, {"rates": [0.5, 1]}, {"rates": [0.25, 2.5]}) == {"rates": [0.75, 3.5]}
+    assert parts[0] == {"seen": [2], "images": [first]}, "what is added stays as it was"
+    with pytest.raises(ValueError, match="zip"):
+        add({"rates": [1.0]}, {"rates": [1.0, 2.0]})
+
+
+def test_what_all_processes_found_is_joined(monkeypatch):
+    mine, theirs = {"seen": [1], "images": [{"score": 0.5}]}, {"seen": [2], "images": [{"score": 1.0}, {"score": 2.0}]}
+    processes(monkeypatch, {}, mine, theirs)
+    assert add_over_processes(mine) == {"seen": [3], "images": [{"score": 0.5}, {"score": 1.0}, {"score": 2.0}]}
+
+
+def test_who_asks_of_a_board_where_is_the_target():
+    boards = Recall().sample(3, 0)
+    routes = bra.biformer_nano().eval().routes(boards.image)
+    rates = routing_hits(routes, boards)
+    assert rates["hit_rate"] != rates["reverse_hit_rate"]
+    for turned in (mark_boards(boards), box_boards(boards)):
+        found = routing_hits(routes, turned)
+        assert found == {"hit_rate": rates["reverse_hit_rate"], "reverse_hit_rate": rates["hit_rate"]}
+
+
+@pytest.mark.parametrize(("one_by_one", "expected"), [(False, [2, 2, 1]), (True, [1] * 5)])
+def test_images_that_would_be_padded_beside_others_are_judged_alone(one_by_one, expected):
+    data = two_classes([0, 255, 0, 255, 255], [0, 1, 0, 1, 1])
+    data.one_by_one, judge = one_by_one, Judge()
+    assert evaluate(judge, data, batch=2) == {"accuracy": 1} and list(map(len, judge.seen)) == expected
+    assert CocoObjects.one_by_one and not Arrays.one_by_one and not RecallBoards.one_by_one

@@ -50,6 +50,21 @@ def test_learning_rate_warms_up_and_follows_half_a_cosine():
     assert learning_rate(0, 0.5, warmup=0, steps=1) == 0.5
 
 
+def test_learning_rate_falls_along_a_line():
+    rates = [learning_rate(step, 0.5, warmup=10, steps=30, decay="linear") for step in range(30)]
+    assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
+    assert rates[10:] == pytest.approx([0.5 * (20 - i) / 20 for i in range(20)])
+
+
+def test_learning_rate_falls_in_two_steps_after_eight_and_eleven_of_twelve_epochs():
+    per_epoch = 7
+    rates = [learning_rate(step, 0.5, warmup=10, steps=12 * per_epoch, decay="steps") for step in range(12 * per_epoch)]
+    assert rates[:10] == pytest.approx([0.05 * (i + 1) for i in range(10)])
+    for step, rate in enumerate(rates[10:], 10):
+        epoch = step // per_epoch  # from 0: eight are over when the ninth, number 8, begins
+        assert rate == pytest.approx(0.5 if epoch < 8 else 0.05 if epoch < 11 else 0.005), step
+
+
 def test_weight_decay_is_for_matrices_and_filters_only():
     model = bra.biformer_nano()
     groups = make_optimizer(model, 0.05).param_groups

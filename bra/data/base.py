@@ -65,6 +65,7 @@ class DataSet(ABC):
     damaged: list[str]  # the images that were skipped so far, each once
     image_bytes: int = 0  # that an image of a batch takes
     at_once: int = 1  # images that are made together, however small the batch
+    one_by_one: bool = False  # whether held-out images are judged alone: beside others of other sizes they are padded
 
     @abstractmethod
     def training(self, size: int, seed: int, start: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:

@@ -104,6 +104,7 @@ class CocoObjects(Loaded):
     """
 
     asks = "boxes"
+    one_by_one = True
     batch, collate = Objects, staticmethod(collate)
 
     def __init__(self, folder: Path, settings: DenseSettings):

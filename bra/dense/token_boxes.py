@@ -43,4 +43,5 @@ def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
     anchors = AnchorGenerator(((stride,),), ((1.0,),))
     # of each token its own pixels: by default an anchor lies around the corner of its token
     anchors.cell_anchors = [torch.tensor([[0.0, 0.0, stride, stride]])]
+    options = {"size_divisible": stride} | options  # by default to 32: a board of 5 cells would get other regions
     return FCOS(level, classes + 1, anchor_generator=anchors, head=head, **options)

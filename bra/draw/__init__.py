@@ -18,7 +18,7 @@ from bra.draw.regions import (
     routed_photos,
     show_image,
 )
-from bra.draw.routes import readers, routing, routing_rollout, token_attention
+from bra.draw.routes import readers, routed_stages, routing, routing_rollout, token_attention
 from bra.draw.tokens import matrices, token_grids, token_rows
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "routed_boards",
     "routed_patches",
     "routed_photos",
+    "routed_stages",
     "router_comparison",
     "routing",
     "routing_rollout",

@@ -28,6 +28,7 @@ from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, count
 from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, side_by_side
 from bra.look.statistics import rollout
 from bra.look.views import View
+from bra.partition import middle_region
 
 BARS = 32  # that can still be told apart
 TOKEN = {"marker": "o", "color": VERMILION, "markeredgecolor": BLACK, "markersize": 7, "linestyle": "none"}
@@ -62,6 +63,22 @@ def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int |
         f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} reads {listed(read)}{told}. Beside it "
         f"the affinity of region {query} to each region, and the affinity matrix with the chosen cells marked.",
     )
+
+
+def routed_stages(image: Float[Tensor, "c h w"], views: Mapping[str, View]) -> Picture:
+    """The same image once for each view, by name: its middle region dotted, the regions that it reads by rank."""
+    image = in_colour(image)
+    figure, panels = side_by_side(len(views), (panel(image)[0], panel(image)[1] + 0.4))
+    told = []
+    for axes, (name, view) in zip(panels, views.items(), strict=True):
+        query = middle_region(view.grid)
+        read = view.reads(query)
+        show(axes, image, view, name)
+        frame_regions(axes, view, {region: str(rank) for region, rank in read.items()}, READS)
+        frame_regions(axes, view, {query: ""}, ASKS)
+        told.append(f"{name}: {listed(read)}")
+    rows, columns = view.grid
+    return Picture(figure, f"An image on a {rows} x {columns} grid; region {query} reads: {'; '.join(told)}.")
 
 
 def affinity_bars(axes: Axes, view: View, query: int, read: Mapping[int, int]) -> None:

@@ -18,6 +18,7 @@ from bra import official
 from bra.biformer import MODELS, BiFormer
 from bra.data import DataSet, Images, normalise, open_image
 from bra.data.decoding import centre_box, cut, upright_size
+from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
 from bra.look.views import look
 
@@ -88,10 +89,37 @@ def of_pixels(
             title += f": says {data.classes[model(image).argmax()]}, is {label}"
     shown = pixels / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
     if data.asks != "classes":
-        with torch.no_grad():
-            shown = outlined(shown, marks(model(image)))
+        said, larger = answer(model, image)
+        shown = padded(outlined(shown, marks(said)), larger)
         title += ": outlined is what the network marks"
     return Portrait(shown, look(model, image), title)
+
+
+@torch.no_grad()
+def answer(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> tuple[Tensor | list[dict], tuple[float, float]]:
+    """What a network says of one image, and how many times as high and as wide is what its stages cut into regions.
+
+    Detectors and backbones fill an image up at its bottom and its right.
+    """
+    larger = [(1.0, 1.0)]
+
+    def note(backbone: Backbone, given: tuple) -> None:
+        images, *sizes = given
+        real = sizes[0][0] if sizes and sizes[0] is not None else images.shape[2:]
+        whole = (side + -side % (backbone.region or 1) for side in images.shape[2:])
+        larger.append(tuple(float(side / part) for side, part in zip(whole, real, strict=True)))
+
+    hooks = [each.register_forward_pre_hook(note) for each in model.modules() if isinstance(each, Backbone)]
+    said = model(image)
+    for hook in hooks:
+        hook.remove()
+    return said, larger[-1]
+
+
+def padded(image: Float[Tensor, "c h w"], larger: tuple[float, float]) -> Float[Tensor, "c y x"]:
+    """The image, so many times as high and as wide; what is added is grey."""
+    below, beside = (round((times - 1) * side) for times, side in zip(larger, image.shape[1:], strict=True))
+    return F.pad(image, (0, beside, 0, below))
 
 
 def marks(said: Float[Tensor, "1 classes h w"] | list[dict]) -> Int[Tensor, "h w"] | Float[Tensor, "n 4"]:

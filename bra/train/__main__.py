@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from bra.arguments import errors_in_one_line
-from bra.data import DamagedImage
+from bra.data import DamagedImage, WrongLabel
 from bra.train.config import TrainConfig
 from bra.train.loop import complete, prepare
 from bra.train.parallel import memory_told
@@ -54,7 +54,8 @@ def main() -> None:
     on_boards = training.config.data == "recall" and training.learner.accelerator.device.type == "cpu"
     if on_boards and training.run.writer and not training.run.ended:
         print(BUSY, file=sys.stderr)
-    mendable = FloatingPointError, DamagedImage, OSError, MemoryError  # a ValueError is now a mistake of ours
+    # any other ValueError is now a mistake of ours
+    mendable = FloatingPointError, DamagedImage, WrongLabel, OSError, MemoryError
     with errors_in_one_line(*mendable):
         run = complete(training)
     if training.run.writer:

@@ -131,6 +131,11 @@ class TrainConfig:
                 )
         if self.router == "all" and self.k is not None:
             raise ValueError(f"k must be left out with router all, which reads every region, but is {self.k}")
+        if self.dense.region and self.router != "topk":
+            raise ValueError(
+                f"dense.region must be left out with router {self.router}, whose tables are for one grid, "
+                f"but is {self.dense.region}"
+            )
         if self.on_boards and self.augment != Augment():
             raise ValueError(f"augment must be left out for {self.data}, whose boards are always fresh")
         if self.model_name == "board" and self.without:
@@ -180,6 +185,8 @@ class TrainConfig:
         for name, value in {"epochs": self.epochs, "warmup_epochs": self.warmup_epochs}.items():
             if made and value:
                 raise ValueError(f"{name} must be steps for {self.data}, whose images never end, but is {value}")
+        if data.asks == "classes" and self.dense != Dense():
+            raise ValueError(f"dense must be left out for {self.data}, whose images have one class each")
         if data.asks != "classes" and self.augment != Augment():
             raise ValueError(
                 f"augment must be left out for data of {data.asks}, which are cropped and flipped by themselves"

@@ -43,9 +43,14 @@ def objects(batch) -> list[dict[str, Tensor]]:
     for i, (h, w) in enumerate(batch.size.tolist()):
         there = (batch.label[i] > 0) & ~batch.crowd[i]
         found.append({"boxes": batch.boxes[i, there], "labels": batch.label[i, there]})
-        if batch.masks.numel():
+        if has_masks(batch):
             found[-1]["masks"] = batch.masks[i, there, :h, :w].to(torch.uint8)
     return found
+
+
+def has_masks(batch) -> bool:
+    """Whether masks were read, be there any object or not."""
+    return batch.masks.shape[-1] > 0
 
 
 def run_lengths(masks) -> list[dict]:
@@ -63,7 +68,7 @@ def findings(said: list[dict[str, Tensor]], batch) -> list[dict]:
         truth = {name: getattr(batch, name)[i, there].cpu() for name in ("boxes", "label", "crowd", "area")}
         answer = {name: value.float().cpu() for name, value in answer.items() if name in ("boxes", "labels", "scores")}
         found.append({"size": (h, w), "truth": truth, "said": answer})
-        if batch.masks.numel() and "masks" in said[i]:
+        if has_masks(batch) and "masks" in said[i]:
             found[-1]["true masks"] = run_lengths(batch.masks[i, there, :h, :w])
             found[-1]["said masks"] = run_lengths(said[i]["masks"][:, 0] > 0.5)
     return found

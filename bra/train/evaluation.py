@@ -21,12 +21,13 @@ def to_device(batch, device: torch.device):
 def routing_hits(routes: list[Routes], batch) -> dict[str, list[float]]:
     """Hit rates of each block, where the right region is known; else nothing.
 
-    Who asks of a board where, is the target, and the square has the answer: there the two rates change their names.
+    Of a board that asks where, the target asks, and the square has the answer: there they change their parts.
     """
     if not knows_routes(batch) or not routes:
         return {}
-    rates = hit_rates(routes, batch)
-    return rates if isinstance(batch, Boards) else dict(zip(rates, reversed(rates.values()), strict=True))
+    if not isinstance(batch, Boards):
+        batch = Boards(batch.image, batch.label, square=batch.target, target=batch.square)
+    return hit_rates(routes, batch)
 
 
 def knows_routes(batch) -> bool:
@@ -38,14 +39,14 @@ def knows_routes(batch) -> bool:
 def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Accelerator | None = None) -> dict:
     """What the data's task measures over all held-out images, and on boards the hit rate of each block, both ways.
 
-    With an accelerator every process takes some of the images; each image counts once.
+    batch: at most so many images at once. With an accelerator every process takes some of the images; each image counts once.
     """
     device = next(model.parameters()).device
     shard = Shard(accelerator.process_index, accelerator.num_processes) if accelerator else Shard()
     was_training = model.training
     model.eval()
     task, sums = TASKS[data.asks](data), {}
-    for images in data.held_out(batch, shard):
+    for images in data.held_out(1 if data.one_by_one else batch, shard):
         images = to_device(images, device)
         with record_routes(model) as routes:
             found = task.found(model, normalise(images.image, data.mean, data.std), images)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from bra.data.recall import Boards
+from bra.data.recall_where import BoxedBoards, MarkedBoards
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.look.statistics import entropy
 from bra.topk import Routes
@@ -21,7 +22,7 @@ class RoutingHistory:
     board the routing index (r k) and the affinity (r r) of each block. `keep` is called with each page.
     """
 
-    boards: Boards
+    boards: Boards | MarkedBoards | BoxedBoards
     steps: tuple[int, ...]
     pages: list[dict] = field(default_factory=list)
     keep: Callable[[dict], None] = lambda page: None

@@ -23,13 +23,13 @@ def build_model(config: TrainConfig, data: DataSet) -> nn.Module:
 
     Raises ValueError if k, the head or the weights to start from do not fit.
     """
-    stages = build_stages(config, data)
-    if config.weights is not None:
-        official.load_stages(stages, config.weights.expanduser())
     allowed = HEADS[data.asks]
     head = config.dense.head or (allowed[-1] if config.on_boards else allowed[0])
     if head not in allowed:
         raise ValueError(f"dense.head must be one of {', '.join(allowed)} for {config.data}, but is {head!r}")
+    stages = build_stages(config, data)
+    if config.weights is not None:
+        official.load_stages(stages, config.weights.expanduser())
     options = {"region": config.dense.region, "batch_norm": config.dense.batch_norm}
     size = CELL * config.recall.cells if config.on_boards else config.image_size
     return TASKS[data.asks](data).network(stages, head, size, **options)
@@ -74,6 +74,6 @@ def load_model(folder: Path, weights: str = "model", **place) -> tuple[nn.Module
     config = TrainConfig.from_settings(run.read_settings(), out=folder, **place)
     data = config.open_data()
     run.check_classes(data.classes)
-    model, source = build_model(config, data), run.kept_weights(weights)
+    model, source = build_model(replace(config, weights=None), data), run.kept_weights(weights)
     load_weights(model, read_tensors(source)[0], source)
     return model.eval(), data, config

@@ -69,7 +69,7 @@ def upernet() -> TrainConfig:
     """ADE20K, UPerNet on BiFormer-T: 160,000 steps of 16 crops, a line from 6e-5 to 0.
 
     As semantic_segmentation/configs/ade20k/upernet.biformer_small.py: weight decay 0.01, 1,500 steps of warm-up, drop
-    path 0.3; its auxiliary head is left out. Expected: the paper reports 49.8 mIoU for S, 50.8 at several scales.
+    path 0.3; its auxiliary head and its dropout are left out. Expected: the paper reports 49.8 mIoU for S, 50.8 at several scales.
     Command: `torchrun --nproc_per_node 8 -m bra.train upernet --data ade20k:ADEChallengeData2016 --weights
     biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Not run.
     """
@@ -92,7 +92,7 @@ def detection() -> TrainConfig:
 
     As object_detection/configs/coco/retinanet.1x.biformer_small.py: AdamW, weight decay 1e-4, 500 steps of warm-up,
     drop path 0.2; fp16 there, bf16 here. Its grid is 16 x 16 whatever the image, 50 to 83 pixels a region: here 64.
-    Batch norm is frozen there only in the detector's own ResNet, which is not used; frozen here, two images a GPU.
+    Batch norm keeps its running statistics in training, as there (norm_eval of models_mm/biformer_mm.py).
     Start from ImageNet: --weights CHECKPOINT. Command: `torchrun --nproc_per_node 8 -m bra.train detection --data
     coco:data/coco --weights biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Expected: the paper
     reports 45.9 AP for S. Not run.

@@ -11,11 +11,12 @@ from bra import draw
 from bra.data import DataSet, Images, RecallBoards, derive_seed, normalise, printable
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
-from bra.explorer.portray import of_held_out, of_pixels, open_photograph
+from bra.explorer.portray import answer, of_held_out, of_pixels, open_photograph, padded
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
+from bra.look.calls import bra_layers
+from bra.look.views import look
 from bra.measure import environment
-from bra.partition import middle_region
 from bra.patterns import random_regions
 from bra.topk import TableRouter
 from bra.train.evaluation import evaluate
@@ -88,15 +89,11 @@ def draw_photo(model: nn.Module, data: DataSet) -> draw.Picture:
     """The first held-out image, and what its middle region reads in the last block of every routed width."""
     images = next(data.held_out(1)).image
     model.eval()
-    device = next(model.parameters()).device
-    layers = [layer for layer in model.modules() if isinstance(layer, BiLevelRoutingAttention)]
-    with record_routes(model) as routes:
-        model(normalise(images, data.mean, data.std).to(device))
-    last = {layer.dim: (layer.grid, found.index[0].cpu()) for layer, found in zip(layers, routes, strict=True)}
-    (grid,) = {grid for grid, _ in last.values()}
-    titles = [f"stage {i}, last block" for i in range(len(last))]
-    image = (images[0] / 127.5 - 1).expand(3, -1, -1)
-    return draw.routed_photos(image, [index for _, index in last.values()], grid, middle_region(grid), titles)
+    given = normalise(images, data.mean, data.std).to(next(model.parameters()).device)
+    layers = bra_layers(model)
+    views = {layers[view.name].dim: view for view in look(model, given, tokens=False)}
+    image = padded(images[0] / 127.5 - 1, answer(model, given)[1])
+    return draw.routed_stages(image, {f"stage {i}, last block": view for i, view in enumerate(views.values())})
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from bra.dense.adapters import KINDS
 from bra.dense.backbone import BATCH_NORMS
 from bra.dense.token_boxes import token_detector
 from bra.dense.upernet import UperNet
-from bra.train.detection import DetectionNetwork, average_precision, findings, require_detection
+from bra.train.detection import INSTALL, DetectionNetwork, average_precision, findings, require_detection
 
 Measured = dict[str, Tensor]
 
@@ -104,7 +104,10 @@ class Pixels(Task):
     def network(self, model, head, size, **options):
         backbone = Backbone(model, **options)
         make = {"semantic-fpn": SemanticFPN, "upernet": UperNet, "pixel": PixelHead}[head]
-        return Segmenter(backbone, make(backbone.channels, backbone.reduction, len(self.data.classes)))
+        try:
+            return Segmenter(backbone, make(backbone.channels, backbone.reduction, len(self.data.classes)))
+        except ImportError as error:
+            raise ValueError(f"transformers must be installed for dense.head {head}: {INSTALL}") from error
 
     def loss(self, forward, images, targets, batch):
         """Cross-entropy, the mean over labelled pixels."""
@@ -146,7 +149,8 @@ class Boxes(Task):
 
     def network(self, model, head, size, **options):
         """Images are scaled to `size`, their shorter side, and at most 5 / 3 of it, their longer one; 800 and 1333."""
-        first = 1 if head in ("retinanet", "fcos") else 0  # these begin at stride 8
+        # these begin at stride 8, but for a model of one stage
+        first = min(1, len(model.config.stages) - 1) if head in ("retinanet", "fcos") else 0
         stages = range(first, len(model.config.stages))
         options["out_indices"] = (0,) if head == "token" else stages
         # batches are normalised already
