@@ -69,9 +69,9 @@ def upernet() -> TrainConfig:
     """ADE20K, UPerNet on BiFormer-T: 160,000 steps of 16 crops, a line from 6e-5 to 0.
 
     As semantic_segmentation/configs/ade20k/upernet.biformer_small.py: weight decay 0.01, 1,500 steps of warm-up, drop
-    path 0.3; its auxiliary head and its dropout are left out. Expected: the paper reports 49.8 mIoU for S, 50.8 at several scales.
-    Command: `torchrun --nproc_per_node 8 -m bra.train upernet --data ade20k:ADEChallengeData2016 --weights
-    biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Not run.
+    path 0.3; its auxiliary head and its dropout are left out. Expected: the paper reports 49.8 mIoU for S, 50.8 at
+    several scales. Command: `torchrun --nproc_per_node 8 -m bra.train upernet --data ade20k:ADEChallengeData2016
+    --weights biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Not run.
     """
     return replace(
         segmentation(),
