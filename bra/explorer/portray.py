@@ -21,6 +21,7 @@ from bra.data.decoding import centre_box, cut, upright_size
 from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
 from bra.look.calls import evaluating
+from bra.look.views import look
 
 SURE = 0.5  # the score from which on a box is shown
 LARGEST = 2048  # pixels on a side: of more, one look would take more memory than most machines have

@@ -12,7 +12,7 @@ from bra.data import DataSet, Images, RecallBoards, derive_seed, normalise, prin
 from bra.data.loading import Loaded
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
-from bra.explorer.portray import answer, of_held_out, of_pixels, open_photograph, padded
+from bra.explorer.portray import SURE, answer, of_held_out, of_pixels, open_photograph, padded
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.look.calls import bra_layers
