@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from bra.bench import experiments, interventions
 from bra.data import RecallBoards
 from bra.data.recall import Recall
+from bra.data.recall_where import RecallBoxes, RecallPixels
 from bra.files import results
 from bra.train import TrainConfig
 from bra.train.models import load_model
@@ -37,6 +39,31 @@ def test_collects_the_summary_of_every_setting_and_seed(small, monkeypatch):
         shares = [way["share"] for way in run["by_way"].values()]
         right = sum(way["share"] * way["accuracy"] for way in run["by_way"].values())
         assert sum(shares) == pytest.approx(1) and right == pytest.approx(run["held_out"]["accuracy"])
+
+
+@pytest.mark.parametrize("name", experiments.WHERE)
+def test_boards_that_ask_where_are_collected(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (config, _), label = experiments.WHERE[name], "top-4"
+    kind = {"recall-pixels": RecallPixels, "recall-boxes": RecallBoxes}[config.data]
+    monkeypatch.setattr("bra.train.config.open_data", lambda *_: kind(config.recall, held_out_count=4))
+    assert label in experiments.TRAINED[name]
+    monkeypatch.setitem(experiments.TRAINED, name, {label: replace(config, steps=2, batch=2, device="cpu")})
+    monkeypatch.setitem(experiments.SEEDS, name, (3,))
+    (run,) = json.loads(experiments.run_experiment(name, tmp_path / "results").read_text())["runs"]
+    summary = json.loads((tmp_path / "runs" / "experiments" / name / "top-4-3" / "summary.json").read_text())
+    assert (run["label"], run["seed"], run["held_out"]) == ("top-4", 3, summary["held_out"])
+    score = {"recall-pixels": "iou", "recall-boxes": "ap"}[config.data]
+    assert run["held_out_curve"][-1] == [2, round(run["held_out"][score], 4)] and len(run["held_out"]["hit_rate"]) == 2
+    assert [page["step"] for page in run["history"]] == [0, 2] and "by_way" not in run
+
+
+def test_settings_that_ask_where_differ_in_who_reads_whom_alone():
+    for name, (config, labels) in experiments.WHERE.items():
+        assert list(experiments.TRAINED[name]) == list(labels)
+        for label, found in experiments.TRAINED[name].items():
+            routed = experiments.ROUTED[label]
+            assert found == replace(config, router=routed.router, k=routed.k)
 
 
 def test_every_router_is_compared_at_the_same_settings():

@@ -220,6 +220,24 @@ def test_token_attention_of_one_that_reads_padding_alone():
     assert (heat.get_array() == 0).all()
 
 
+def test_stages_are_drawn_on_their_own_maps(image):
+    """4 x 6 tokens in 3 x 2 regions: the third row of regions holds nothing but padding, the second one its middle."""
+
+    def view(size, rows):
+        index = torch.tensor(rows)
+        return View((3, 2), size, "x", index, torch.zeros(6, 6))
+
+    views = {"fine": view((4, 6), [[1, 0]] * 6), "coarse": view((2, 4), [[3, 2]] * 6)}
+    picture = draw.routed_stages(image, views)
+    assert picture.alt == "An image on a 3 x 2 grid; region 3 reads: fine: 1, 0; coarse: 3, 2."
+    assert [axes.get_title() for axes in picture.figure.axes] == list(views)
+    height = image.shape[1]
+    for axes, tokens, cell in zip(picture.figure.axes, (4, 2), (2, 1), strict=True):
+        lines = [tick + 0.5 for tick in axes.get_yticks()]
+        assert lines == pytest.approx([height / tokens * cell, height / tokens * cell * 2]), "where the tokens are"
+    assert [text.get_text() for text in picture.figure.axes[0].texts] == ["1", "2"]
+
+
 def test_the_rollout_lies_on_the_regions(image):
     views = [a_view(index=INDEX[:, :1]), a_view()]
     picture = draw.routing_rollout(image, views, 4)

@@ -10,20 +10,33 @@ import torch
 from PIL import Image
 from skimage import data as photographs
 from small_fashion import write_fashion_mnist
+from torch import nn
 
 from bra import official
 from bra.biformer import NANO, BiFormer
-from bra.data import Arrays, DamagedImage, RecallBoards, normalise
+from bra.data import Arrays, DamagedImage, DataSet, RecallBoards, normalise
 from bra.data.recall import Recall
+from bra.data.recall_where import RecallBoxes, RecallPixels
+from bra.dense import Backbone, PixelHead, Segmenter
 from bra.explorer.page import portrait_page
 from bra.explorer.payload import pack
-from bra.explorer.portray import LARGEST, of_held_out, of_photograph, of_pixels, open_photograph
+from bra.explorer.portray import (
+    LARGEST,
+    answer,
+    marks,
+    of_held_out,
+    of_photograph,
+    of_pixels,
+    open_photograph,
+    outlined,
+)
 from bra.files import read_json
 from bra.look.views import look
 from bra.train import train
 from bra.train.config import TrainConfig
-from bra.train.models import load_model
+from bra.train.models import build_model, load_model
 from bra.train.report import of_run
+from bra.train.tasks import Boxes
 
 COMMITTED = Path(__file__).parent.parent / "book" / "results" / "recall-topk"
 
@@ -214,3 +227,97 @@ def test_weights_in_half_precision_are_looked_at_in_float64():
     exact, rounded = (of_pixels(m, pixels, data, "x").views[0] for m in (model, model.to(torch.bfloat16)))
     assert rounded.affinity.dtype == torch.float64
     assert torch.allclose(exact.affinity, rounded.affinity, atol=0.05 * exact.affinity.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
+def test_on_boards_that_ask_where_the_target_asks_and_what_is_marked_is_outlined(kind):
+    data = {"pixels": RecallPixels, "boxes": RecallBoxes}[kind](Recall())
+    model = build_model(TrainConfig(data=f"recall-{kind}"), data).eval()
+    batch = next(itertools.islice(data.held_out(1), 7, None))
+    if kind == "pixels":
+        model.register_forward_hook(lambda *_: nn.functional.one_hot(batch.label, 2).permute(0, 3, 1, 2).double())
+    else:
+        said = [{"boxes": batch.boxes[0].double(), "scores": torch.tensor([0.9])}]
+        model.register_forward_hook(lambda *_: said)
+    held_out = {"hit_rate": [0.25, 0.75], "reverse_hit_rate": [0.5, 0.125]}
+    portrait = of_held_out(model, data, "a run", held_out, number=7)
+    assert portrait.truth == (batch.target.item(), batch.square.item())
+    assert portrait.title == "a run, held-out image 7: outlined is what the network marks" and portrait.block == 1
+    assert [list(values) for values in portrait.columns.values()] == [["25.0%", "75.0%"], ["50.0%", "12.5%"]]
+    plain = batch.image[0].repeat_interleave(8, 1).repeat_interleave(8, 2)
+    changed = (portrait.image != plain).any(dim=0)
+    rows, columns = ((side // 8).unique().tolist() for side in changed.nonzero(as_tuple=True))
+    row, column = divmod(batch.target.item(), 4)
+    assert set(rows) <= set(range(8 * row, 8 * row + 8)) and set(columns) <= set(range(8 * column, 8 * column + 8))
+    assert changed.any() and "truth" in json.dumps(pack(portrait))
+
+
+def test_an_outline_is_white_within_and_black_without():
+    marked = torch.zeros(5, 7, dtype=torch.long)
+    marked[1:3, 2:6] = 1
+    grey = torch.zeros(1, 5, 7)
+    by_mask, by_box = outlined(grey, marked), outlined(grey, torch.tensor([[2.0, 1, 6, 3]]))
+    assert by_mask.shape == (3, 5 * 36, 7 * 36), "small images are enlarged"
+    assert torch.equal(by_mask, by_box)
+    column = by_mask[0, :, 4 * 36].tolist()
+    edges = [y for y, value in enumerate(column) if value == 1]
+    assert edges == [35, 36, 107, 108], "on both sides of the border"
+    assert [y for y, value in enumerate(column) if value == -1] == [34, 37, 106, 109]
+    assert not outlined(torch.zeros(3, 300, 301), torch.zeros(300, 301, dtype=torch.long)).any(), "nothing to outline"
+
+
+def test_marks_are_the_classes_of_pixels_or_sure_boxes():
+    logits = torch.randn(1, 5, 3, 7)
+    assert torch.equal(marks(logits), logits[0].argmax(dim=0))
+    boxes = torch.rand(3, 4)
+    assert torch.equal(marks([{"boxes": boxes, "scores": torch.tensor([0.9, 0.5, 0.51])}]), boxes[[0, 2]])
+
+
+def segmenter(region):
+    backbone = Backbone(BiFormer(replace(NANO, num_classes=0)), region=region)
+    return Segmenter(backbone, PixelHead(backbone.channels, backbone.reduction, 2)).eval()
+
+
+@pytest.mark.parametrize(("region", "expected"), [(None, (1, 1)), (16, (48 / 36, 64 / 52)), (12, (1, 60 / 52))])
+def test_what_a_segmenter_fills_up_is_known(region, expected):
+    said, larger = answer(segmenter(region), torch.randn(1, 3, 36, 52))
+    assert larger == pytest.approx(expected) and said.shape == (1, 2, 36, 52)
+
+
+@pytest.mark.parametrize(("region", "expected"), [(None, (64 / 64, 128 / 96)), (24, (72 / 64, 144 / 96))])
+def test_what_a_detector_fills_up_is_known(region, expected):
+    """40 x 60 becomes 64 x 96, then a multiple of 64, its coarsest stride, and of the region."""
+    network = Boxes(Three()).network(BiFormer(replace(NANO, num_classes=0)), "retinanet", 64, region=region).eval()
+    network.detector.transform.size_divisible = 64
+    _, larger = answer(network, torch.randn(1, 3, 40, 60))
+    assert larger == pytest.approx(expected)
+
+
+class Three(DataSet):
+    """Photographs with objects of three classes."""
+
+    asks, classes, channels, held_out_count = "boxes", list("abc"), 3, 1
+    training = held_out = None
+
+
+@pytest.mark.parametrize("kind", ["pixels", "boxes"])
+def test_a_photograph_is_shown_with_what_fills_it_up_so_that_regions_lie_right(kind):
+    """A bright patch in the upper left corner; the map's tokens cover the same share of the picture."""
+    data = Three()
+    data.asks = kind
+    network = segmenter(24)
+    network.register_forward_hook(lambda module, given, said: torch.zeros_like(said))  # nothing to outline
+    if kind == "boxes":
+        network = Boxes(data).network(BiFormer(replace(NANO, num_classes=0)), "retinanet", 48, region=24).eval()
+    pixels = torch.full((3, 40, 60), 128, dtype=torch.uint8)
+    pixels[:, :10, :15] = 255
+    portrait = of_pixels(network, pixels, data, "x")
+    (height, width), view = portrait.image.shape[1:], portrait.views[-1]
+    tokens = {"pixels": (40 / 4, 60 / 4), "boxes": (48 / 4, 72 / 4)}[kind]  # without padding
+    assert view.size[0] >= tokens[0] and view.size[1] > tokens[1]
+    across, down = (tokens[1] / view.size[1], tokens[0] / view.size[0])
+    bright = (portrait.image[0] > 0.9).nonzero()
+    assert bright.amin(dim=0).tolist()[0] <= 1
+    assert (bright[:, 0].max() + 1) / height == pytest.approx(down * 10 / 40, abs=0.02)
+    assert (bright[:, 1].max() + 1) / width == pytest.approx(across * 15 / 60, abs=0.02)
+    assert portrait_page(portrait)

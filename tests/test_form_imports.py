@@ -22,7 +22,7 @@ LATE = {  # what a function may import, and why not the file
     "torch.utils.tensorboard": "an extra of its own",
     "timm": "only who calls timm needs it",
     "torchvision": "only detectors need it",
-    "transformers": "only UPerNet and AutoBackbone need it",
+    "transformers": "only UPerNet needs it",
     "triton": "not everywhere, and never needed",
     "triton.language": "not everywhere, and never needed",
     "bra.kernels.programs": "they are Triton's",

@@ -328,7 +328,7 @@ def test_stages_that_are_not_finite_are_refused_and_what_is_not_taken_may_be(tmp
     official.load_stages(bra.BiFormer(SMALL), tmp_path / "a.safetensors")
     weights["stages.1.0.mlp.0.bias"][0] = torch.inf
     (tmp_path / "b.safetensors").write_bytes(tensors_to_bytes(weights))
-    with pytest.raises(ValueError, match=r"b.safetensors holds numbers that are not finite .* stages.1.0.mlp.0.bias"):
+    with pytest.raises(ValueError, match=r"b\.safetensors holds numbers that are not finite .* stages\.1\.0"):
         official.load_stages(bra.BiFormer(SMALL), tmp_path / "b.safetensors")
     with pytest.raises(FileNotFoundError):
         official.load_stages(bra.BiFormer(SMALL), tmp_path / "c.safetensors")

@@ -9,6 +9,7 @@ import bra
 from bra.biformer import FULL, NANO, SMALL, TINY
 from bra.data import Arrays, RecallBoards
 from bra.data.recall import Recall
+from bra.data.recall_where import RecallPixels
 from bra.files import tensors_to_bytes
 from bra.train.config import TrainConfig
 from bra.train.models import build_model, load_model
@@ -189,3 +190,18 @@ def test_weights_that_are_missing_or_do_not_fit_are_named(kept):
     kept.run.weights.unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         load_model(kept.run.path)
+
+
+def test_a_run_begins_with_the_stages_of_other_weights(tmp_path):
+    config = TrainConfig(data="recall-pixels", weights=tmp_path / "model.safetensors")
+    classifier = build_model(TrainConfig(seed=7), BOARDS)
+    config.weights.write_bytes(tensors_to_bytes(classifier.state_dict()))
+    model, plain = (build_model(c, RecallPixels(Recall())) for c in (config, replace(config, weights=None)))
+    for name, value in values(model).items():
+        stage = name.removeprefix("backbone.")
+        from_there = stage.startswith(("stages.", "downsample."))
+        assert torch.equal(value, values(classifier if from_there else plain)[stage if from_there else name]), name
+    assert not torch.equal(values(model)["backbone.stages.0.0.mlp.0.weight"], plain.backbone.stages[0][0].mlp[0].weight)
+    config.weights.unlink()
+    with pytest.raises(FileNotFoundError):
+        build_model(config, RecallPixels(Recall()))

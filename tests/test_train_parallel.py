@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from labelled import SIZES, write_masks
 from small_fashion import write_fashion_mnist
 
 from bra.files import read_tensors
@@ -85,6 +86,24 @@ def test_a_run_goes_on_in_another_number_of_processes_and_says_so(config, tmp_pa
     metrics = tmp_path / "parts" / "metrics.jsonl"
     metrics.write_text("".join(line for line in metrics.read_text().splitlines(True) if "note" not in line))
     agree(whole.path, tmp_path / "parts")
+
+
+def test_two_processes_judge_pixels_as_one_does(tmp_path):
+    """Of three held-out images, each of its own size, one process has two."""
+    (tmp_path / "data").mkdir()
+    write_masks(tmp_path / "data", SIZES[:4], SIZES[4:7])
+    config = TrainConfig(
+        data=f"masks:{tmp_path / 'data'}", steps=1, batch=4, warmup=0, evaluate_every=1, device="cpu", image_size=32
+    )
+    one = train(replace(config, workers=0, out=tmp_path / "one"))
+    done = launched(2, replace(config, out=tmp_path / "two"), "--image-size=32", "--workers=0")
+    assert done.returncode == 0, done.stderr
+    untrained, one_step, trained = lines(one.path)
+    first, step, last = lines(tmp_path / "two")
+    assert step["loss"] == pytest.approx(one_step["loss"], rel=0.05), "but for how many pixels each has labelled"
+    for name, value in untrained["held_out"].items():
+        assert first["held_out"][name] == pytest.approx(value, abs=1e-3), "a pixel or two may be undecided"
+    assert last["held_out"].keys() == trained["held_out"].keys()
 
 
 def test_what_is_wrong_is_said_once_and_ends_all_processes(config, tmp_path):

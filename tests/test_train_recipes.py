@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from bra.data import DataSet, ImageSettings, RecallBoards
+from bra.data import DataSet, DenseSettings, ImageSettings, RecallBoards
 from bra.data.recall import Recall
+from bra.data.recall_where import RecallPixels
 from bra.train.__main__ import asked_for
 from bra.train.augment import Augment
 from bra.train.config import TrainConfig
+from bra.train.learner import learning_rate
 from bra.train.recipes import RECIPES, paper
+from bra.train.tasks import Dense
 
 PHOTOGRAPHS = TrainConfig(data="folder:/photographs")
 
@@ -21,11 +24,13 @@ class Stub(DataSet):
 
     training = held_out = None
 
-    def __init__(self, count, steps=17, channels=3):
-        self.count, self.steps, self.channels = count, steps, channels
+    def __init__(self, count, steps=17, channels=3, asks="classes"):
+        self.count, self.steps, self.channels, self.asks = count, steps, channels, asks
 
 
 IMAGENET100 = Stub(126_689)
+ADE20K, COCO = Stub(20_210, asks="pixels"), Stub(117_266, asks="boxes")  # COCO: those with objects
+LEARNT = {"segmentation": ADE20K, "upernet": ADE20K, "detection": COCO, "mask-rcnn": COCO}
 
 
 def test_imagenet100_takes_12300_steps_of_which_615_warm_up():
@@ -90,11 +95,12 @@ def test_the_learning_rate_is_scaled_in_proportion_to_the_batch(batch, rate):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_what_is_resolved_stays_as_it_is(name):
-    config, data = RECIPES[name](), RecallBoards(Recall()) if name == "recall" else IMAGENET100
+    config, data = RECIPES[name](), RecallBoards(Recall()) if name == "recall" else LEARNT.get(name, IMAGENET100)
     found = config.resolved(data)
     assert found.resolved(data) == found
     assert found.model == config.model_name
-    kept = {"data", "batch", "augment", "weight_decay", "seed", "drop_path", "precision", "average", "clip"}
+    kept = {"data", "batch", "augment", "weight_decay", "seed", "drop_path", "precision", "average", "clip", "decay"}
+    kept |= {"dense", "image_size"}
     assert all(getattr(found, name) == getattr(config, name) for name in kept)
 
 
@@ -118,6 +124,86 @@ def test_imagenet100_is_the_papers_recipe_but_for_four_things():
 def test_fashion_mnist_takes_four_epochs_of_468_steps():
     found = RECIPES["fashion-mnist"]().resolved(Stub(60_000, channels=1))
     assert (found.steps, found.evaluate_every) == (1872, 468)
+
+
+def test_segmentation_has_the_numbers_of_the_official_configuration():
+    """semantic_segmentation/configs/ade20k/sfpn.biformer_small.py, and the data's: 4 images on each of 8 GPUs."""
+    config = RECIPES["segmentation"]()
+    assert (config.dense.head, config.image_size, config.batch, config.clip) == ("semantic-fpn", 512, 4 * 8, None)
+    assert (config.learning_rate, config.weight_decay, config.drop_path) == (0.0001 * 2, 0.0001, 0.15)
+    found = config.resolved(ADE20K)
+    assert (found.steps, found.warmup, found.evaluate_every) == (160_000 // 2, 1000, 8000 // 2)
+    assert config.decay == "cosine" and config.dense.region == 512 // 8 and config.dense.batch_norm == "train"
+
+
+def test_upernet_has_the_numbers_of_the_official_configuration():
+    """semantic_segmentation/configs/ade20k/upernet.biformer_small.py: 2 images on each of 8 GPUs."""
+    config = RECIPES["upernet"]()
+    assert (config.dense.head, config.image_size, config.batch, config.clip) == ("upernet", 512, 2 * 8, None)
+    assert (config.learning_rate, config.weight_decay, config.drop_path) == (0.00006, 0.01, 0.3)
+    found = config.resolved(ADE20K)
+    assert (found.steps, found.warmup) == (160_000, 1500)
+    assert config.decay == "linear" and config.dense.region == 512 // 8, "poly of power 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "decay"), [("detection", "retinanet", 0.0001), ("mask-rcnn", "mask-rcnn", 0.05)]
+)
+def test_detectors_have_the_numbers_of_the_official_configurations(name, head, decay):
+    """object_detection/configs/coco/{retinanet,maskrcnn}.1x.biformer_small.py, _base_/schedules/schedule_1x.py."""
+    config = RECIPES[name]()
+    assert (config.dense.head, config.image_size, config.batch, config.clip) == (head, 800, 2 * 8, None)
+    assert (config.learning_rate, config.weight_decay, config.drop_path) == (0.0001, decay, 0.2)
+    assert config.decay == "steps" and config.dense.batch_norm == "frozen", "norm_eval of models_mm/biformer_mm.py"
+    assert 800 / 16 <= config.dense.region <= 1333 / 16 + 1
+    found = config.resolved(COCO)
+    assert (found.warmup, found.evaluate_every, found.steps) == (500, 7329, 12 * 7329)
+    per_epoch = found.evaluate_every
+    rates = [learning_rate(epoch * per_epoch, 1.0, found.warmup, found.steps, found.decay) for epoch in range(1, 12)]
+    assert rates == pytest.approx([1] * 7 + [0.1] * 3 + [0.01])
+
+
+def test_dense_recall_asks_where_with_the_settings_of_recall():
+    ours, theirs = RECIPES["dense-recall"](), RECIPES["recall"]()
+    assert {name for name in asdict(ours) if getattr(ours, name) != getattr(theirs, name)} == {"data", "steps"}
+    assert (ours.data, ours.steps) == ("recall-pixels", 400) == ("recall-pixels", RecallPixels(Recall()).steps)
+
+
+def test_dense_settings_weights_and_decay_come_back_from_json():
+    config = replace(
+        RECIPES["mask-rcnn"](),
+        weights=Path("a/b.pth"),
+        dense=Dense("fcos", region=96, batch_norm="train"),
+        decay="linear",
+    )
+    settings = config.settings()
+    assert settings["weights"] == str(Path("a/b.pth")) and settings["dense"]["region"] == 96
+    assert TrainConfig.from_settings(json.loads(json.dumps(settings))) == replace(config, workers=2)
+
+
+def test_dense_settings_reach_the_data(monkeypatch):
+    config = replace(RECIPES["mask-rcnn"](), corrupt="skip", workers=3, image_size=96)
+    seen = []
+    monkeypatch.setattr("bra.train.config.open_data", lambda *given: seen.append(given) or COCO)
+    for head, masks in (("mask-rcnn", True), ("retinanet", False)):
+        replace(config, dense=Dense(head)).open_data()
+        assert seen[-1][0] == "coco:data/coco" and seen[-1][3] == DenseSettings(
+            96, masks=masks, workers=3, corrupt="skip"
+        )
+
+
+@pytest.mark.parametrize("data", [ADE20K, COCO], ids=["pixels", "boxes"])
+def test_augmentation_of_dense_data_is_refused(data):
+    config = replace(PHOTOGRAPHS, data="masks:x", batch=7, augment=Augment(flip=0.5))
+    with pytest.raises(ValueError, match=f"augment must be left out for data of {data.asks}, which are cropped and"):
+        config.resolved(data)
+
+
+@pytest.mark.parametrize("dense", [Dense(head="pixel"), Dense(region=32), Dense(batch_norm="frozen")], ids=str)
+def test_dense_settings_are_refused_where_images_have_one_class(dense):
+    with pytest.raises(ValueError, match="dense must be left out for folder:/photographs, whose images have one class"):
+        replace(PHOTOGRAPHS, batch=7, dense=dense).resolved(Stub(139))
+    assert replace(PHOTOGRAPHS, batch=7, dense=dense).resolved(Stub(139, asks="pixels")).dense == dense
 
 
 SEVERAL_GPUS = ("paper", "segmentation", "upernet", "detection", "mask-rcnn")
@@ -218,6 +304,7 @@ def test_how_photographs_are_read_is_what_the_settings_say():
     + [({"average": value}, f"average must be at least 0 and below 1, but is {value}") for value in (1.0, -0.1)]
     + [
         ({"steps": 3, "epochs": 2.0}, "steps must be left out where epochs are given, but is 3"),
+        ({"router": "local", "dense": Dense(region=32)}, "dense.region must be left out with router local, whose"),
         ({"router": "all", "k": 3}, "k must be left out with router all, which reads every region, but is 3"),
         ({"data": "recall", "augment": Augment(flip=0.5)}, "augment must be left out for recall, whose boards"),
         ({"centre": 1.5}, "centre must be above 0 and at most 1, but is 1.5"),
@@ -226,6 +313,11 @@ def test_how_photographs_are_read_is_what_the_settings_say():
 def test_bad_settings_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         replace(PHOTOGRAPHS, **change)
+
+
+def test_another_decay_is_refused(unchecked):
+    with pytest.raises(ValueError, match="decay must be one of cosine, linear, steps, but is 'square'"):
+        replace(PHOTOGRAPHS, decay="square")
 
 
 @pytest.mark.parametrize("change", [{"epochs": 3.0}, {"warmup_epochs": 3.0}])

@@ -73,8 +73,10 @@ def test_the_table_tells_chance_from_the_number_of_glyphs(tmp_path, data):
     assert "blind" not in json.loads(run.summary.read_text()), "a table is blind already"
 
 
-def photographs_run(folder, data, **last):
+def photographs_run(folder, **last):
     """A finished run on photographs: the third evaluation is the last, the second was the best."""
+    pixels, labels = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8), torch.zeros(2, dtype=torch.long)
+    data = Arrays(pixels, labels, pixels, labels, list("abcdefgh"))
     run, model = (
         RunWriter(folder, {"data": "folder:/x", "router": "topk", "seed": 0}, resume=False),
         bra.biformer_nano(),
@@ -87,8 +89,8 @@ def photographs_run(folder, data, **last):
     return run, read_json(run.summary)
 
 
-def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
-    run, summary = photographs_run(tmp_path / "run", data)
+def test_the_summary_tells_the_last_and_the_best(tmp_path):
+    run, summary = photographs_run(tmp_path / "run")
     weights = sum(p.numel() for p in bra.biformer_nano().parameters())
     assert summary["held_out"] == {"accuracy": 0.625} and summary["best"] == {"step": 5, "accuracy": 0.75}
     assert (summary["seconds"], summary["device"], summary["parameters"]) == (77, "cpu", weights)
@@ -113,9 +115,9 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path, data):
         (6, "left out, damaged: 6 images: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg ..."),
     ],
 )
-def test_the_table_names_the_first_damaged_images_and_the_summary_all(tmp_path, data, count, expected):
+def test_the_table_names_the_first_damaged_images_and_the_summary_all(tmp_path, count, expected):
     names = [f"{i}.jpg" for i in range(count)]
-    run, summary = photographs_run(tmp_path / "run", data, damaged=names)
+    run, summary = photographs_run(tmp_path / "run", damaged=names)
     assert summary["damaged"] == names and expected in table(run).splitlines()
 
 

@@ -39,7 +39,8 @@ def knows_routes(batch) -> bool:
 def evaluate(model: nn.Module, data: DataSet, batch: int = 256, accelerator: Accelerator | None = None) -> dict:
     """What the data's task measures over all held-out images, and on boards the hit rate of each block, both ways.
 
-    batch: at most so many images at once. With an accelerator every process takes some of the images; each counts once.
+    batch: at most so many images at once; photographs of objects one by one. With an accelerator every process takes
+    some of the images; each image counts once.
     """
     device = next(model.parameters()).device
     shard = Shard(accelerator.process_index, accelerator.num_processes) if accelerator else Shard()

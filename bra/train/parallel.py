@@ -2,7 +2,8 @@
 
 Each process takes its part of the same batch, gradients are averaged, and batch norm looks at what all of them have:
 two processes take the step that one would have taken, up to the random numbers of augmentation and drop path, and,
-where a step is taken in parts, up to which images share a batch norm.
+where a step is taken in parts, up to which images share a batch norm. Where pixels have no label or images differ in
+size, two processes weigh theirs alike, and one would not.
 """
 
 import signal

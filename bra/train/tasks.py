@@ -110,7 +110,7 @@ class Pixels(Task):
             raise ValueError(f"transformers must be installed for dense.head {head}: {INSTALL}") from error
 
     def loss(self, forward, images, targets, batch):
-        """Cross-entropy, the mean over labelled pixels."""
+        """Cross-entropy, the mean over the labelled pixels of a part of a step; the parts count alike."""
         logits = forward(images.contiguous(memory_format=torch.channels_last))
         # a batch without any labelled pixel has the loss 0, and gradient 0, not 0 / 0
         total = F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
