@@ -3,7 +3,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,9 +11,7 @@ from torch import nn
 
 import bra
 from bra import biformer, block, layer
-from bra.attention import attend_gathered
 from bra.dense import backbone as room
-from bra.kernels import fused
 from bra.look.calls import bra_layers
 
 CONFIG = bra.BiFormerConfig(
@@ -297,24 +294,6 @@ def test_sync_batch_norm_keeps_names_and_stays_frozen():
     trained = bra.Backbone(bra.BiFormer(CONFIG), region=REGION)
     trained = nn.SyncBatchNorm.convert_sync_batchnorm(trained.eval()).train()
     assert all(norm.training for norm in trained.modules() if isinstance(norm, nn.SyncBatchNorm))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # what the compiler imports
-@pytest.mark.parametrize("way", [bra.attend_fused, bra.attend_flex], ids=["fused", "flex"])
-def test_fast_ways_take_a_mask_for_each_image(way):
-    """Forward; and backward, where the way has one on a CPU."""
-    if way is bra.attend_fused and fused.why_not(torch.device("cpu")) is not None:
-        pytest.skip("no Triton")
-    config = replace(CONFIG, stages=(bra.Stage(8, 1, heads=2, k=3),))
-    sizes = [(13, 7), (7, 17)]  # small: Triton's interpreter is slow
-    images, found = padded(7.0, sizes, (17, 17)).float().requires_grad_(way is bra.attend_fused), []
-    for chosen in (way, attend_gathered):
-        torch.manual_seed(2)
-        _, backbone = make(replace(config, attend=partial(bra.attend, way=chosen)), region=8)
-        with torch.set_grad_enabled(images.requires_grad):
-            maps = backbone.float()(images, sizes)
-        found.append([*maps, *([gradient(maps, images)] if images.requires_grad else [])])
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
 
 
 def test_the_explorer_shows_a_backbone():

@@ -62,6 +62,24 @@ def recall_rows():
         yield f"| {label} | {mean(accuracies):.1%} | {min(accuracies):.1%} | {mean(hits):.2f} | {min(hits):.2f} |"
 
 
+def dense_rows():
+    for label, found in by_label("dense_recall").items():
+        ious, cells = ([each[name] for each in found] for name in ("iou", "right_cell"))
+        hits = [max(each["hit_rate"]) for each in found]
+        yield f"| {label} | {mean(ious):.2f} | {min(ious):.2f} | {mean(cells):.2f} | {mean(hits):.2f} |"
+
+
+def box_rows():
+    for label, found in by_label("dense_recall_boxes").items():
+        precisions, hits = [each["ap"] for each in found], [max(each["hit_rate"]) for each in found]
+        yield f"| {label} | {mean(precisions):.2f} | {min(precisions):.2f} | {mean(hits):.2f} |"
+
+
+def nuclei_rows():
+    for label, found in by_label("nuclei").items():
+        yield f"| {label} | " + " | ".join(f"{100 * each['iou']:.1f}" for each in found) + " |"
+
+
 def fashion_rows():
     for label, found in by_label("fashion_mnist").items():
         yield " | ".join([f"| {label}", *(f"{f['accuracy']:.1%}" for f in found)]) + " |"
@@ -166,7 +184,16 @@ def profile_rows():
 
 @pytest.mark.parametrize(
     "rows, least",
-    [(recall_rows, 12), (fashion_rows, 5), (bench_rows, 17), (peer_rows, 3), (profile_rows, 10)],
+    [
+        (recall_rows, 12),
+        (dense_rows, 8),
+        (box_rows, 3),
+        (nuclei_rows, 4),
+        (fashion_rows, 5),
+        (bench_rows, 17),
+        (peer_rows, 3),
+        (profile_rows, 10),
+    ],
 )
 def test_readme_tables_are_those_of_the_results(rows, least):
     readme, expected = (ROOT / "README.md").read_text(), list(rows())

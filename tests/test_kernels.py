@@ -39,10 +39,13 @@ def draw(shape, dtype=torch.float64):
     return qkv, torch.rand(b, r, r, device=DEVICE).argsort(dim=-1)[..., :k]
 
 
-def padded(shape, index):
-    """Which tokens are real: not all of region 1, none of region 0, which is all that region 2 reads."""
-    valid = torch.rand(shape[1:3], device=DEVICE) < 0.7
-    valid[0], valid[1, 0] = False, True
+def padded(shape, index, each=False):
+    """Which tokens are real: not all of region 1, none of region 0, which is all that region 2 reads.
+
+    each: of each image (b r t), every one with others.
+    """
+    valid = torch.rand(shape[:3] if each else shape[1:3], device=DEVICE) < 0.7
+    valid[..., 0, :], valid[..., 1, 0] = False, True
     index[:, 2] = 0
     return valid
 
@@ -57,12 +60,12 @@ def out_and_gradient(way, qkv, index, heads, valid, weight):
 
 
 @needs_triton
-@pytest.mark.parametrize("masked", [False, True], ids=["full", "padded"])
+@pytest.mark.parametrize("masked", ["full", "padded", "each"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_equals_gathering_forward_and_backward(name, masked):
     shape = SHAPES[name]
     qkv, index = draw(shape)
-    valid = padded(shape, index) if masked else None
+    valid = None if masked == "full" else padded(shape, index, each=masked == "each")
     weight = torch.randn(shape[:4], dtype=torch.float64, device=DEVICE)
     got, expected = (
         out_and_gradient(way, qkv, index, shape[5], valid, weight) for way in (attend_fused, attend_gathered)
@@ -226,7 +229,7 @@ def test_flex_equals_gathering_and_a_new_table_does_not_compile_again(name, mask
     parts = torch.randn(3, *shape[:4], device=DEVICE).unbind(0)
     _, index = draw(shape)
     index[0, :, 1] = index[0, :, 0]  # read twice
-    valid = padded(shape, index) if masked else None
+    valid = padded(shape, index, each=True) if masked else None
     for table in (index, index.roll(1, dims=1)):
         found = [bra.attend(*parts, table, heads, valid=valid, way=way) for way in (attend_flex, attend_gathered)]
         assert error(*found) < 1e-5

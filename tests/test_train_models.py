@@ -140,7 +140,7 @@ def test_parts_that_are_left_out_are_gone_and_nothing_else(without):
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
         (
             {"model": "tiny"},
-            "model must be board, board-pyramid or nano for recall, whose boards are too small for the others, but is",
+            "model must be board or nano for recall, whose boards are too small for the others, but is tiny",
         ),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, but is 1.0"),
     ],

@@ -1,5 +1,6 @@
 """What data sets have in common whose files worker processes read while training goes on."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ class Loaded(DataSet):
             self.samples(split, replace=skip),
             batch_sampler=keys,
             collate_fn=self.collate,
-            num_workers=workers,
+            num_workers=min(workers, os.cpu_count() or 1),
             prefetch_factor=AHEAD if workers else None,
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=leave_signals_to_the_parent,

@@ -75,7 +75,7 @@ class TorchvisionPyramid(nn.Module):
         """What a group norm answers if mean and variance are those of real tokens."""
         if not self.real:
             return out
-        x = inputs[0].unflatten(1, (norm.num_groups, -1))
+        x = inputs[0].to(out.dtype).unflatten(1, (norm.num_groups, -1))  # under autocast its answer is in float32
         real = self.real[x.shape[3:]][:, None, None]
         mean = over(x, real)
         x = (x - mean) / (over((x - mean).square(), real) + norm.eps).sqrt()

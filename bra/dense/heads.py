@@ -45,7 +45,11 @@ class SemanticFPN(nn.Module):
         self.classify = nn.Conv2d(head_width, classes, 1)
 
     def forward(self, maps: Maps, size: Sequence[int]) -> Float[Tensor, "b classes h w"]:
-        """Logits of every pixel of images of this size (h, w). maps: finest first, their sizes rounded up."""
+        """Logits of every pixel of images of this size (h, w). maps: finest first, their sizes rounded up.
+
+        Where images are padded, their pixels near the padding (up to 4 of the coarsest strides) are not what they would
+        be without: convolutions see it, as they see a border.
+        """
         above, total, finest = None, 0, maps[0].shape[2:]
         for i in reversed(range(len(maps))):
             x = self.lateral[i](maps[i])

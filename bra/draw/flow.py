@@ -26,6 +26,7 @@ FRAMES = {
     "kernels": "09 kernels: both at once",
     "layer": "07 layer",
     "biformer": "08 biformer: many layers",
+    "dense": "10 dense: pixels and boxes",
     "train": "11 train: learn the weights",
     "explorer": "12 explorer: look at the routes",
 }
@@ -33,8 +34,8 @@ FRAMES = {
 
 def bra_map(step: str) -> Picture:
     """The map that heads every notebook, with one step lit."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    axes = empty(figure, (-1.6, 13.8), (-1.75, 5.4))
+    figure = Figure(figsize=(10, 4.9), layout="constrained")
+    axes = empty(figure, (-1.6, 14.2), (-2.05, 5.7))
     for number, (name, label) in enumerate(FRAMES.items()):
         frame(axes, label, number - 1, lit=name == step)
     for name, (x, y, label) in BOXES.items():

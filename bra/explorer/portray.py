@@ -20,8 +20,10 @@ from bra.data import DataSet, Images, normalise, open_image
 from bra.data.decoding import centre_box, cut, upright_size
 from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
+from bra.look.calls import evaluating
 from bra.look.views import look
 
+SURE = 0.5  # the score from which on a box is shown
 LARGEST = 2048  # pixels on a side: of more, one look would take more memory than most machines have
 
 
@@ -91,7 +93,7 @@ def of_pixels(
     if data.asks != "classes":
         said, larger = answer(model, image)
         shown = padded(outlined(shown, marks(said)), larger)
-        title += ": outlined is what the network marks"
+        title += f": outlined is what the network marks, {', '.join(marked_classes(said, data.classes)) or 'nothing'}"
     return Portrait(shown, look(model, image), title)
 
 
@@ -110,10 +112,17 @@ def answer(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> tuple[Tensor | 
         larger.append(tuple(float(side / part) for side, part in zip(whole, real, strict=True)))
 
     hooks = [each.register_forward_pre_hook(note) for each in model.modules() if isinstance(each, Backbone)]
-    said = model(image)
+    with evaluating(model):
+        said = model(image)
     for hook in hooks:
         hook.remove()
     return said, larger[-1]
+
+
+def reach(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> tuple[float, float]:
+    """The second part of `answer`, for any model: without a `Backbone` in it nothing is filled up."""
+    filled = any(isinstance(module, Backbone) for module in model.modules())
+    return answer(model, image)[1] if filled else (1.0, 1.0)
 
 
 def padded(image: Float[Tensor, "c h w"], larger: tuple[float, float]) -> Float[Tensor, "c y x"]:
@@ -124,7 +133,14 @@ def padded(image: Float[Tensor, "c h w"], larger: tuple[float, float]) -> Float[
 
 def marks(said: Float[Tensor, "1 classes h w"] | list[dict]) -> Int[Tensor, "h w"] | Float[Tensor, "n 4"]:
     """What a network says of one image: the class of each pixel, or boxes."""
-    return said[0]["boxes"][said[0]["scores"] > 0.5] if isinstance(said, list) else said[0].argmax(dim=0)
+    return said[0]["boxes"][said[0]["scores"] > SURE] if isinstance(said, list) else said[0].argmax(dim=0)
+
+
+def marked_classes(said: Float[Tensor, "1 classes h w"] | list[dict], classes: Sequence[str]) -> list[str]:
+    """The names of what is marked, but for the first class of pixels, which is taken for the background."""
+    if isinstance(said, list):
+        return [classes[i - 1] for i in sorted(set(said[0]["labels"][said[0]["scores"] > SURE].tolist()))]
+    return [classes[i] for i in sorted(set(said[0].argmax(dim=0).flatten().tolist())) if i]
 
 
 def outlined(image: Float[Tensor, "c h w"], marked: Tensor) -> Float[Tensor, "3 y x"]:

@@ -12,6 +12,7 @@ from bra.explorer.join import FRONT_END
 from bra.explorer.page import fragment, page
 from bra.explorer.payload import pack
 from bra.explorer.portrait import Portrait
+from bra.explorer.portray import padded, reach
 from bra.files import write_atomically
 from bra.look.views import look
 
@@ -59,10 +60,12 @@ class Explorer(anywidget.AnyWidget):
         known: what else a `Portrait` shows, such as title. Raises ValueError as `look` and `Portrait` do.
         """
         views = look(model, image, layers)
+        images = image if image.ndim == 4 else image[None]
         if shown is None:
-            shown = image if image.ndim == 3 else image[0]
+            shown = images[0]
             low, high = shown.min(), shown.max()
             shown = shown if low >= -1 and high <= 1 else (shown - low) / (high - low).clamp(min=1e-12) * 2 - 1
+        shown = padded(shown, reach(model, images))
         return cls(Portrait(shown, views, **known), query=query, token=token)
 
     def save_html(self, path: Path | str) -> Path:

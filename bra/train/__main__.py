@@ -1,4 +1,4 @@
-"""`python -m bra.train`: train, or evaluate a run again."""
+"""`python -m bra.train`: train, evaluate a run again, or ask its network about a photograph."""
 
 import sys
 from pathlib import Path
@@ -10,13 +10,15 @@ from bra.data import DamagedImage, WrongLabel
 from bra.train.config import TrainConfig
 from bra.train.loop import complete, prepare
 from bra.train.parallel import memory_told
+from bra.train.predict import predict
 from bra.train.recipes import RECIPES
 from bra.train.report import evaluate_again, table
 
 NAME = "python -m bra.train"
 ABOUT = f"""{TrainConfig.__doc__}
 
-A recipe may stand first: {", ".join(RECIPES)}. `{NAME} evaluate RUN` evaluates a run again.
+A recipe may stand first: {", ".join(RECIPES)}. `{NAME} evaluate RUN` evaluates a run again, `{NAME} predict RUN PHOTO`
+asks its network about a photograph.
 """
 # said before training, for how busy the cores are nobody can tell beforehand
 BUSY = "500 steps of recall take about a minute on two idle cores. Where others are busy, OMP_NUM_THREADS=1 is faster."
@@ -36,6 +38,17 @@ def evaluate_run(
     return evaluate_again(run, data, device, workers)
 
 
+def predict_photo(run: tyro.conf.Positional[Path], photo: tyro.conf.Positional[Path], out: Path | None = None) -> str:
+    """What the network of a run says of a photograph: its class, the class of each pixel, or boxes.
+
+    Args:
+        run: The run folder.
+        photo: The photograph.
+        out: File to write to; None: beside the photograph.
+    """
+    return predict(run, photo, out)
+
+
 def asked_for(words: list[str]) -> TrainConfig:
     """The settings of a command line: those of a recipe, if one stands first, with what is changed behind it."""
     recipe, words = (RECIPES[words[0]], words[1:]) if words[:1] and words[0] in RECIPES else (RECIPES["recall"], words)
@@ -47,9 +60,10 @@ def main() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot say must not stop us
     words = sys.argv[1:]
     with errors_in_one_line(ValueError, OSError, MemoryError), memory_told():
-        if words[:1] == ["evaluate"]:
-            print(tyro.cli(evaluate_run, prog=f"{NAME} evaluate", args=words[1:]))
-            return
+        for name, command in {"evaluate": evaluate_run, "predict": predict_photo}.items():
+            if words[:1] == [name]:
+                print(tyro.cli(command, prog=f"{NAME} {name}", args=words[1:]))
+                return
         training = prepare(asked_for(words))
     on_boards = training.config.data == "recall" and training.learner.accelerator.device.type == "cpu"
     if on_boards and training.run.writer and not training.run.ended:

@@ -202,6 +202,7 @@ class TrainConfig:
         if warmup >= steps:
             advice = ", as warmup_epochs say: add --warmup-epochs None" if self.warmup_epochs else ""
             raise ValueError(f"warmup must be shorter than the run, {steps} steps, but is {warmup}{advice}")
+        every = self.evaluate_every or epoch
         scale = self.batch / (self.learning_rate_batch or self.batch)
         return replace(
             self,
@@ -212,7 +213,7 @@ class TrainConfig:
             warmup_epochs=None,
             learning_rate=self.learning_rate * scale,
             learning_rate_batch=None,
-            evaluate_every=self.evaluate_every or epoch,
+            evaluate_every=every if every <= steps else max(1, steps // 10),  # a recipe's, for a run cut short
         )
 
     @classmethod

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
-from bra.data import DataSet, RecallBoards, derive_seed, printable
+from bra.data import DataSet, RecallBoards, WrongLabel, derive_seed, printable
 from bra.train.augment import Preparation
 from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
@@ -175,7 +175,7 @@ def complete(training: Training, watch: Watch | None = None) -> RunFolder:
         try:
             with memory_told():
                 fit(training, watch or keep_history(training))
-        except MemoryError:
+        except (MemoryError, WrongLabel):  # nothing was learnt yet: a folder would bar the way to another try
             training.run.discard()
             raise
         if training.run.writer:

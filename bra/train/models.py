@@ -39,10 +39,10 @@ def build_stages(config: TrainConfig, data: DataSet) -> BiFormer:
     """The BiFormer itself. Raises ValueError if k does not fit."""
     model = MODELS[config.model_name]
     if isinstance(data, RecallBoards):
-        if config.model_name not in ("board", "board-pyramid", "nano"):
+        if config.model_name not in ("board", "nano"):
             raise ValueError(
-                f"model must be board, board-pyramid or nano for {config.data}, whose boards are too small for the "
-                f"others, but is {config.model}"
+                f"model must be board or nano for {config.data}, whose boards are too small for the others, "
+                f"but is {config.model}"
             )
         model = replace(model, grid=(config.recall.cells, config.recall.cells))  # one region a cell
     k = math.prod(model.grid) if config.router == "all" else config.k

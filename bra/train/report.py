@@ -9,9 +9,10 @@ from torch import nn
 
 from bra import draw
 from bra.data import DataSet, Images, RecallBoards, derive_seed, normalise, printable
+from bra.data.loading import Loaded
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
-from bra.explorer.portray import answer, of_held_out, of_pixels, open_photograph, padded
+from bra.explorer.portray import SURE, answer, of_held_out, of_pixels, open_photograph, padded
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.look.calls import bra_layers
@@ -26,7 +27,7 @@ from bra.train.runs import RunFolder
 from bra.train.tasks import SCORES
 from bra.train.writer import RunWriter
 
-SURE = 0.5  # the score from which on a box is drawn
+MOST = 20  # classes whose scores are told one by one
 
 
 def finish(run: RunWriter, model: nn.Module, data: DataSet) -> None:
@@ -86,7 +87,7 @@ def draw_boards(model: nn.Module, data: DataSet, hit_rate: list[float]) -> draw.
 
 @torch.no_grad()
 def draw_photo(model: nn.Module, data: DataSet) -> draw.Picture:
-    """The first held-out image, and what its middle region reads in the last block of every routed width."""
+    """The first held-out image, and what its middle region reads in the last block of every routed stage."""
     images = next(data.held_out(1)).image
     model.eval()
     given = normalise(images, data.mean, data.std).to(next(model.parameters()).device)
@@ -121,7 +122,7 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
         raise FileNotFoundError(f"{folder} holds no weights of a run: train first, or give another folder")
     model, data, config = load_model(folder, kept[0], workers=0)
     if photograph is not None:
-        size = next(data.held_out(1)).image.shape[-1]
+        size = data.settings.size if isinstance(data, Loaded) and data.asks != "boxes" else of_first(data)
         pixels = open_photograph(photograph, size, data.settings.centre if isinstance(data, Images) else 1.0)
         pixels = pixels if data.channels == 3 else pixels.float().mean(dim=0, keepdim=True).to(torch.uint8)
         return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
@@ -129,6 +130,11 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
         return of_held_out(model, data, f"{folder}, best weights so far", number=number)
     history = [] if number else read_history(run.read_routing())
     return of_held_out(model, data, str(folder), run.read_summary()["held_out"], history, config.steps, number)
+
+
+def of_first(data: DataSet) -> int:
+    """The width of the first held-out image."""
+    return next(data.held_out(1)).image.shape[-1]
 
 
 def evaluate_again(folder: Path, data: str | None = None, device: str = "auto", workers: int = 2) -> str:
@@ -167,10 +173,13 @@ def table(run: RunFolder) -> str:
         rows.append(("guessing a shape on the board", {"accuracy": 1 / config["recall"]["glyphs"]}))
     if "blind" in summary:
         rows.append(("same weights, blind routing", best_block(summary["blind"])))
-    lines = [f"{'':32}{run.score:>8}  hit rate (best block)"]
+    hits = any("hit_rate" in values for _, values in rows)
+    lines = [f"{'':32}{run.score:>8}" + "  hit rate (best block)" * hits]
     for name, values in rows:
-        hit = f"{values['hit_rate']:8.3f}" if "hit_rate" in values else f"{'-':>8}"
-        lines.append(f"{name:32}{values[run.score]:8.2%}  {hit}")
+        hit = f"{values['hit_rate']:10.3f}" if "hit_rate" in values else f"{'-':>10}" * hits
+        lines.append(f"{name:32}{values[run.score]:8.2%}{hit}")
+    each = summary["held_out"].get("ious", [])
+    lines += [f"  {name:30}{iou:8.2%}" for name, iou in zip(run.read_classes(), each, strict=False) if iou >= 0][:MOST]
     if damaged := summary.get("damaged"):
         lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # fmt: off
 STEMS = ["patterns", "partition", "adjacency", "topk", "gather", "attention", "lce", "layer", "biformer",
-         "kernels", "dense", "train", "explorer", "imagenet100"]  # of the notebooks, by number; 10 is to come
+         "kernels", "dense", "train", "explorer", "imagenet100"]  # of the notebooks, by number
 # fmt: on
 STEPS = STEMS[: STEMS.index("train")]  # one file each; `train` and `explorer` are rooms, `imagenet100` a file in one
 LEAVES = ["arguments", "files", "measure"]
