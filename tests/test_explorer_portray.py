@@ -237,12 +237,13 @@ def test_on_boards_that_ask_where_the_target_asks_and_what_is_marked_is_outlined
     if kind == "pixels":
         model.register_forward_hook(lambda *_: nn.functional.one_hot(batch.label, 2).permute(0, 3, 1, 2).double())
     else:
-        said = [{"boxes": batch.boxes[0].double(), "scores": torch.tensor([0.9])}]
+        said = [{"boxes": batch.boxes[0].double(), "scores": torch.tensor([0.9]), "labels": torch.tensor([1])}]
         model.register_forward_hook(lambda *_: said)
     held_out = {"hit_rate": [0.25, 0.75], "reverse_hit_rate": [0.5, 0.125]}
     portrait = of_held_out(model, data, "a run", held_out, number=7)
     assert portrait.truth == (batch.target.item(), batch.square.item())
-    assert portrait.title == "a run, held-out image 7: outlined is what the network marks" and portrait.block == 1
+    assert portrait.title == "a run, held-out image 7: outlined is what the network marks, asked glyph"
+    assert portrait.block == 1
     assert [list(values) for values in portrait.columns.values()] == [["25.0%", "75.0%"], ["50.0%", "12.5%"]]
     plain = batch.image[0].repeat_interleave(8, 1).repeat_interleave(8, 2)
     changed = (portrait.image != plain).any(dim=0)

@@ -126,8 +126,8 @@ def test_the_summary_tells_the_last_and_the_best(tmp_path):
         "routes.png", "summary.json",
     ]  # fmt: skip
     lines = table(run).splitlines()
-    assert lines[1].split() == ["topk", "routing", "62.50%", "-"] and len(lines) == 6
-    assert lines[2].split() == ["before", "training", "12.50%", "-"]
+    assert lines[1].split() == ["topk", "routing", "62.50%"] and len(lines) == 6
+    assert lines[2].split() == ["before", "training", "12.50%"]
     assert lines[-1] == f"open {run.path / 'explorer.html'} in a browser: whom each region reads"
     assert lines[3] == "77 s of training on cpu" and "damaged" not in table(run)
 

@@ -178,8 +178,9 @@ def table(run: RunFolder) -> str:
     for name, values in rows:
         hit = f"{values['hit_rate']:10.3f}" if "hit_rate" in values else f"{'-':>10}" * hits
         lines.append(f"{name:32}{values[run.score]:8.2%}{hit}")
-    each = summary["held_out"].get("ious", [])
-    lines += [f"  {name:30}{iou:8.2%}" for name, iou in zip(run.read_classes(), each, strict=False) if iou >= 0][:MOST]
+    if each := summary["held_out"].get("ious"):
+        named = zip(run.read_classes(), each, strict=True)
+        lines += [f"  {name:30}{iou:8.2%}" for name, iou in named if iou >= 0][:MOST]
     if damaged := summary.get("damaged"):
         lines.append(f"left out, damaged: {len(damaged)} images: {', '.join(damaged[:5])}{' ...' * (len(damaged) > 5)}")
     files = ", ".join(sorted(path.name for path in run.path.iterdir()))
