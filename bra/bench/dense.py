@@ -176,10 +176,16 @@ def line(rows: list[dict]) -> str:
     return "; ".join(told)
 
 
-def main(repeats: int = 5, limit: float = 150.0, results: Path = Path("book/results")) -> None:
+def main(
+    sizes: tuple[tuple[int, int], ...] = SIZES,
+    repeats: int = 5,
+    limit: float = 150.0,
+    results: Path = Path("book/results"),
+) -> None:
     """Measure what attention costs under dense heads.
 
     Args:
+        sizes: Heights and widths of the images, such as 512 512 1024 1024.
         repeats: Measurements of each, after a warm-up; what takes long is measured less often.
         limit: Seconds: a step that would take longer is left out; what runs more than once takes no more in all.
         results: Folder to write dense_cpu.json to.
@@ -191,7 +197,7 @@ def main(repeats: int = 5, limit: float = 150.0, results: Path = Path("book/resu
     def write():  # after each, so that an interrupted run loses little
         write_atomically(results / "dense_cpu.json", json.dumps(content | {"rows": [*known.values()]}, indent=1) + "\n")
 
-    for size, host, mode in product(SIZES, CLASSES, ("inference", "train")):
+    for size, host, mode in product(sizes, CLASSES, ("inference", "train")):
         rows = measure([Case(host, attention, *size, mode) for attention in ATTENTIONS], known, limit, repeats)
         print(line(rows), flush=True)
         write()
