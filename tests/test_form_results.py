@@ -75,6 +75,15 @@ def box_rows():
         yield f"| {label} | {mean(precisions):.2f} | {min(precisions):.2f} | {mean(hits):.2f} |"
 
 
+def head_rows():
+    for each in RESULTS["dense_cpu"]["rows"]:
+        if each["attention"] == "bra":
+            alike = [r for r in RESULTS["dense_cpu"]["rows"] if all(r[n] == each[n] for n in ("host", "height", "mode"))]
+            seconds = ["-" if r["seconds"] is None else f"{r['seconds']:.1f}" for r in alike]
+            peaks = ["-" if r["bytes"] is None else f"{r['bytes'] / 2**20:.0f}" for r in alike]
+            yield f"| {each['host']} | {each['height']} | {each['mode']} | {' | '.join(seconds + peaks)} |"
+
+
 def nuclei_rows():
     for label, found in by_label("nuclei").items():
         yield f"| {label} | " + " | ".join(f"{100 * each['iou']:.1f}" for each in found) + " |"
@@ -189,6 +198,7 @@ def profile_rows():
         (dense_rows, 8),
         (box_rows, 3),
         (nuclei_rows, 4),
+        (head_rows, 8),
         (fashion_rows, 5),
         (bench_rows, 17),
         (peer_rows, 3),
