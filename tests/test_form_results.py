@@ -76,9 +76,10 @@ def box_rows():
 
 
 def head_rows():
-    for each in RESULTS["dense_cpu"]["rows"]:
+    rows = RESULTS["dense_cpu"]["rows"]
+    for each in rows:
         if each["attention"] == "bra":
-            alike = [r for r in RESULTS["dense_cpu"]["rows"] if all(r[n] == each[n] for n in ("host", "height", "mode"))]
+            alike = [r for r in rows if all(r[n] == each[n] for n in ("host", "height", "mode"))]
             seconds = ["-" if r["seconds"] is None else f"{r['seconds']:.1f}" for r in alike]
             peaks = ["-" if r["bytes"] is None else f"{r['bytes'] / 2**20:.0f}" for r in alike]
             yield f"| {each['host']} | {each['height']} | {each['mode']} | {' | '.join(seconds + peaks)} |"
