@@ -49,5 +49,5 @@ clean: ## remove what make built, but no run
 .venv/%.stamp: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and 'Python 3.11, 3.12 or 3.13 is needed, but $(PYTHON) is ' + sys.version.split()[0] + ': make PYTHON=python3.13 ...')"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e ".[$*]"
+	$(BIN)/python -m pip install --quiet --no-compile -e ".[$*]"
 	@$(BIN)/python -c "open('$@', 'w')"

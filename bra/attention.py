@@ -49,7 +49,8 @@ def attend(
     b, r, t, c = q.shape
     require_heads(c, heads)
     require_index(index, b, r)
-    if valid is not None and (valid.shape not in ((b, r, t), (r, t)) or valid.dtype != torch.bool):
+    shape = (b, r, t) if valid is not None and valid.ndim == 3 else (r, t)
+    if valid is not None and (valid.shape != shape or valid.dtype != torch.bool):
         found = f"{tuple(valid.shape)} of {valid.dtype}"
         raise ValueError(f"valid must be (r t) = ({r}, {t}) or (b r t) = ({b}, {r}, {t}) of bool, not {found}")
     scale = (c // heads) ** -0.5 if scale is None else scale

@@ -58,7 +58,8 @@ def installed(tmp_path, monkeypatch):
         (tmp_path / name).write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    forget(monkeypatch)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "birder")]:
+        del sys.modules[name]  # not by monkeypatch, which would put these back for the tests that come after
 
 
 def test_peers_are_asked_for_without_weights_or_stochastic_depth(installed):

@@ -301,6 +301,9 @@ def test_the_home_folder_may_be_written_as_a_tilde(kind, request, tmp_path, monk
 
 def test_says_which_names_are_allowed():
     for name in ("cifar", "recall:x", "folder:", "fashion-mnist", "hf:", "coco:", "masks"):
-        allowed = "recall, fashion-mnist:FOLDER, folder:FOLDER, hf:NAME, masks:FOLDER, ade20k:FOLDER or coco:FOLDER"
+        allowed = (
+            "recall, recall-pixels, recall-boxes, fashion-mnist:FOLDER, folder:FOLDER, hf:NAME, masks:FOLDER, "
+            "ade20k:FOLDER or coco:FOLDER"
+        )
         with pytest.raises(ValueError, match=f"data must be {allowed}, but is '{name}'"):
             open_data(name, Recall(), ImageSettings())

@@ -260,9 +260,9 @@ def test_a_compiled_model_and_its_lower_precision_reach_the_learner(tmp_path, mo
     seen = {}
 
     class Spy(Learner):
-        def __init__(self, model, accelerator, **options):
+        def __init__(self, model, task, accelerator, **options):
             seen.update(options, precision=accelerator.mixed_precision)
-            super().__init__(model, accelerator, **options | {"compiled": False})
+            super().__init__(model, task, accelerator, **options | {"compiled": False})
 
     monkeypatch.setattr(loop, "Learner", Spy)
     prepare(replace(SHORT, precision="bf16", compile=True, clip=None, accumulate=2, average=0.5, out=tmp_path / "run"))
@@ -364,7 +364,7 @@ def test_other_errors_are_no_matter_of_memory():
         ({"k": 17}, "k must be between 1 and the number of regions, 16, but is 17"),
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
         ({"data": "folder:/nowhere"}, "data folder .*nowhere.train does not exist"),
-        ({"data": "mnist"}, "data must be recall, fashion-mnist:FOLDER, folder:FOLDER or hf:NAME"),
+        ({"data": "mnist"}, "data must be recall, recall-pixels, recall-boxes, fashion-mnist:FOLDER, folder:FOLDER"),
         ({"model": "tiny"}, "model must be board or nano for recall"),
         ({"device": "toaster"}, "device must be auto or one of this machine, but is 'toaster'"),
     ],

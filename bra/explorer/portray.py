@@ -98,7 +98,7 @@ def of_pixels(
 
 
 @torch.no_grad()
-def answer(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> tuple[Tensor | list[dict], tuple[float, float]]:
+def answer(model: nn.Module, image: Float[Tensor, "1 c h w"]) -> tuple[Tensor | list, tuple[float, float]]:
     """What a network says of one image, and how many times as high and as wide is what its stages cut into regions.
 
     Detectors and backbones fill an image up at its bottom and its right.
