@@ -95,6 +95,7 @@ def test_what_may_be_read_is_what_the_name_says():
     assert interventions.pair(boards.square, boards.target).sum(dim=(1, 2)).eq(1).all()
 
 
+@pytest.mark.slow
 def test_cuts_reach_a_trained_network():
     found = interventions.cuts_and_keeps(load_model(results("recall-topk"))[0])
     assert found["as it is"] > 0.99 < found["without square to another"]

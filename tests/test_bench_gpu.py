@@ -36,6 +36,7 @@ def ran(*words, **variables):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_rehearsal_runs_every_part(tmp_path):
     done = ran("--rehearse", "--results", str(tmp_path))

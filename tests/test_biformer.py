@@ -331,6 +331,7 @@ def run_deployment(what):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiles_into_one_graph_for_inference_and_training():
     run_deployment("compile")

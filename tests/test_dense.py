@@ -304,6 +304,7 @@ def test_the_explorer_shows_a_backbone():
     assert [view.size for view in explorer.views] == [(18, 18), (9, 9), (9, 9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["graphs_of_backbone", "parallel_backbone"])
 def test_compiles_exports_and_trains_in_parallel(what):
     """In processes of their own, where shape checks are off."""

@@ -178,6 +178,7 @@ torch.testing.assert_close(*found)
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_is_compiled_without_a_break():
     """In a process of its own: the shape checks of these tests are in the way of compilers."""

@@ -106,6 +106,7 @@ def test_two_processes_judge_pixels_as_one_does(tmp_path):
     assert last["held_out"].keys() == trained["held_out"].keys()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_said_once_and_ends_all_processes(config, tmp_path):
     done = launched(2, replace(config, out=tmp_path / "run", batch=9))
     assert done.returncode != 0 and not (tmp_path / "run").exists()
