@@ -110,3 +110,24 @@ def test_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     ]
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 4 + 6 and printed[0].startswith("segmenter  128 x  128 inference; bra ")
+
+
+def test_goes_on_where_it_stopped_but_not_with_other_settings(tmp_path, monkeypatch):
+    measured = []
+
+    def in_turns(cases, repeats, budget):
+        measured.extend(cases)
+        return [{"seconds": 1.0, "runs": repeats} for _ in cases]
+
+    monkeypatch.setattr(dense, "in_turns", in_turns)
+    monkeypatch.setattr(dense, "peak_bytes", lambda case: 500 * case.pixels)
+    for sizes, repeats, new in [
+        (((64, 64),), 1, 12),
+        (((64, 64), (64, 128)), 1, 12),  # the first size is known
+        (((64, 64),), 2, 12),  # other settings: nothing is kept
+    ]:
+        measured.clear()
+        dense.main(sizes, repeats=repeats, results=tmp_path)
+        assert len(measured) == new, f"{sizes}, {repeats} repeats: {len(measured)} cases measured instead of {new}"
+    content = json.loads((tmp_path / "dense_cpu.json").read_text())
+    assert {row["width"] for row in content["rows"]} == {64} and {row["runs"] for row in content["rows"]} == {2}
