@@ -19,7 +19,7 @@ train: .venv/train.stamp ## train a small BiFormer on the built-in task, or go o
 
 test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks against their stored outputs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
-	$(BIN)/python -m pytest --nbval notebooks/
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --nbval notebooks/
 
 gpu: .venv/all.stamp ## measure all that a GPU must show, or go on with it; needs CUDA
 	$(BIN)/python -m bra.bench gpu
