@@ -36,8 +36,9 @@ def main():
     command = [sys.executable, "-m", "pip", "install", "--quiet", *requirements()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        raise SystemExit(f"The libraries that bra needs cannot be installed here. {(errors or [done.stderr])[0]}")
+        lines = done.stderr.splitlines() or ["pip does not say why"]
+        reason = next((line for line in lines if line.lower().startswith("error")), lines[-1])
+        raise SystemExit(f"The libraries that bra needs cannot be installed here. {reason}")
     importlib.invalidate_caches()
     sys.path.insert(0, str(CLONE))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CLONE), os.environ.get("PYTHONPATH")]))
