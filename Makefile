@@ -9,10 +9,10 @@ export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test gpu lint notebooks lab book clean
+.PHONY: help train test gpu lint notebooks lab book publish-as clean
 
 help: ## print this help
-	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^(\w+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
+	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^([\w-]+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
 
 train: .venv/train.stamp ## train a small BiFormer on the built-in task, or go on with it, about a minute
 	$(BIN)/python -m bra.train --resume
@@ -42,6 +42,9 @@ lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book
 	@echo "build/book/book/index.html"
+
+publish-as: ## write the address of your repository everywhere: make publish-as REPO=owner/name
+	@$(PYTHON) .ci/publish_as.py "$$REPO"
 
 clean: ## remove what make built, but no run
 	rm -rf .venv build

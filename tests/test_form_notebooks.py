@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-from repository import MODULES, NOTEBOOKS, ROOT, STEMS
+from repository import MODULES, NOTEBOOKS, PYPROJECT, ROOT, STEMS
 
 from bra.explorer.join import FRONT_END
+
+FETCH = next(cell.source for cell in nbformat.read(NOTEBOOKS[0], 4).cells if cell.cell_type == "code")
 
 
 class Limit(NamedTuple):
@@ -22,6 +24,7 @@ class Limit(NamedTuple):
 LIMITS = {
     "cells of a step": Limit(40, 70, "half an hour: fewer leave a question open, more are not read to their end"),
     "lines of a code cell": Limit(0, 30, "what is shown is read whole, without scrolling away from its output"),
+    "columns of a line of code": Limit(0, 88, "the book's column is so wide: more is cut off, on a phone sooner"),
     "words of a block": Limit(0, 80, "more without a break is skipped; tables, formulas and folded hints count apart"),
     "characters of an alternative text": Limit(41, 800, "less says no more than a title; more, nobody listens to"),
     "bytes of a notebook": Limit(0, 1_500_000, "larger ones open slowly, and each version of one stays in the history"),
@@ -67,8 +70,8 @@ class TestNotebook:
                     kinds = {"text/plain"} if output.output_type == "stream" else set(output.data)
                     assert kinds & {"text/plain", "text/html", "text/markdown"}, f"nothing compared: {cell.source}"
         used = {tag for cell in nbformat.read(path, 4).cells for tag in cell.metadata.get("tags", [])}
-        known = {"nbval-ignore-output", "exercise", "solution", "hide-cell", "parameters"}  # the last is papermill's
-        assert used <= known, "an unknown tag does nothing"
+        known = {"nbval-ignore-output", "exercise", "solution", "hide-cell", "remove-cell"}
+        assert used <= known | {"parameters"}, "an unknown tag does nothing"  # that one is papermill's
 
     def test_is_clean_and_small(self, path):
         notebook = nbformat.read(path, 4)
@@ -79,20 +82,35 @@ class TestNotebook:
         }
         hidden = {"source_hidden": True, "outputs_hidden": True}
         folded = {"jupyter": hidden, "cellView": "form"}  # in JupyterLab and VS Code, and in Colab
-        for cell in notebook.cells:
+        fetch = next(cell for cell in notebook.cells if cell.cell_type == "code")
+        assert fetch.metadata == {"tags": ["remove-cell"], "jupyter": {"source_hidden": True}, "cellView": "form"}
+        for cell in (cell for cell in notebook.cells if cell is not fetch):
             tags = cell.metadata.pop("tags", [])
             solved = cell.source.startswith("# @title Solution")
             assert cell.metadata == (folded if solved else {}), cell.source
-            assert tags == ["solution", "hide-cell"] if solved else "hide-cell" not in tags
+            assert tags == ["solution", "hide-cell"] if solved else not {"hide-cell", "remove-cell"} & {*tags}
             assert solved or "solution" not in tags or cell.cell_type == "markdown", cell.source
         require("bytes of a notebook", path.stat().st_size, path.name)
+
+    def test_opens_in_colab_and_kaggle(self, path):
+        repository = PYPROJECT["project"]["urls"]["Repository"]
+        page = f"{repository}/blob/main/notebooks/{path.name}"
+        colab = page.replace("https://github.com/", "https://colab.research.google.com/github/")
+        links = f"[Open in Colab]({colab}),\n[in Kaggle](https://kaggle.com/kernels/welcome?src={page})"
+        cells = nbformat.read(path, 4).cells
+        assert cells[0].source.split("\n\n")[2] == links, "below the line that says how long it takes"
+        first = next(n for n, cell in enumerate(cells) if cell.cell_type == "code")
+        assert cells[first - 1].source.startswith("**After this notebook you can**"), "goals come before code"
+        assert cells[first].source == FETCH, "the cell that fetches bra is the same in all notebooks"
+        assert f'"{repository}"' in FETCH and not cells[first].outputs
 
     def test_cells_are_short_and_end_without_a_semicolon(self, path):
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "code":
                 require("lines of a code cell", len(cell.source.splitlines()), cell.source)
+                require("columns of a line of code", max(map(len, cell.source.splitlines()), default=0), cell.source)
                 assert not cell.source.rstrip().endswith(";"), cell.source
-                assert '"../' not in cell.source, "bra.files.results finds it from any folder"
+                assert '"../' not in cell.source or cell.source == FETCH, "bra.files.results finds it from any folder"
             else:
                 prose = re.sub(r"^\|.*\|$|\$.*?\$", "", cell.source, flags=re.M)
                 folded = re.findall(r"<details>.*?</details>", prose, re.S)
@@ -135,7 +153,7 @@ def outside_functions(node):
 class TestStepNotebook:
     def test_has_its_sections_in_order(self, path):
         cells = nbformat.read(path, 4).cells
-        require("cells of a step", len(cells), path.name)
+        require("cells of a step", len(cells) - 1, path.name)  # the one that fetches bra is not read
         lines = [line for cell in cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
         places = []
         for section in SECTIONS:
@@ -145,7 +163,7 @@ class TestStepNotebook:
         assert places == sorted(places)
 
     def test_begins_with_its_map(self, path):
-        first = next(cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
+        _, first, *_ = (cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code")
         assert first.source.endswith(f'draw.bra_map("{path.stem[3:]}")')
 
     def test_exercises_have_hints_a_check_and_solutions(self, path):

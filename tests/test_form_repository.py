@@ -71,10 +71,10 @@ def test_readme_ci_and_workflow_run_the_same_targets():
     makefile, run, workflow, readme = (
         (ROOT / name).read_text() for name in ("Makefile", ".ci/run", ".github/workflows/ci.yml", "README.md")
     )
-    targets = set(re.findall(r"^(\w+):.*## ", makefile, re.M))
+    targets = set(re.findall(r"^([\w-]+):.*## ", makefile, re.M))
     assert set(re.search(r"\.PHONY: (.*)", makefile)[1].split()) == targets
     for text in (run, workflow, readme):
-        used = set(re.findall(r"^[ `-]*(?:run: )?make (\w+)", text, re.M))
+        used = set(re.findall(r"^[ `-]*(?:run: )?make ([\w-]+)", text, re.M))
         assert used >= {"test"} and used <= targets
     supported = SpecifierSet(PYPROJECT["project"]["requires-python"])
     tested = yaml.safe_load(workflow)["jobs"]["test"]["strategy"]["matrix"]["python"]
