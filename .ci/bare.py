@@ -6,6 +6,7 @@ import sys
 import torch
 
 import bra
+from bra.arguments import DISTRIBUTION
 
 
 def main():
@@ -16,12 +17,11 @@ def main():
     assert bra.biformer_nano()(torch.randn(2, 3, 32, 32)).shape == (2, 8)
     maps = bra.Backbone(bra.biformer_tiny(), region=64)(torch.randn(1, 3, 96, 64))
     assert [tuple(each.shape[2:]) for each in maps] == [(24, 16), (12, 8), (6, 4), (3, 2)]
-    from bra.arguments import DISTRIBUTION
-
     assert importlib.metadata.version(DISTRIBUTION) == bra.__version__
     extras = {"matplotlib", "kornia", "accelerate", "torchvision", "transformers"} & {*sys.modules}
     assert not extras, f"import bra loads {extras}"
-    print(f"{DISTRIBUTION} {bra.__version__} on torch {torch.__version__}, Python {sys.version.split()[0]}: {bra.__file__}")
+    where = f"torch {torch.__version__}, Python {sys.version.split()[0]}: {bra.__file__}"
+    print(f"{DISTRIBUTION} {bra.__version__} on {where}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ class BiLevelRoutingAttention(nn.Module):
     Raises ValueError for heads that do not divide dim, a grid entry below 1, or k outside 1..rows*columns.
     """
 
+    __call__: Callable[..., Tensor]  # for type checkers, to which nn.Module says nothing of what forward returns
+
     def __init__(
         self,
         dim: int,

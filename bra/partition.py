@@ -91,7 +91,7 @@ class RegionGrid:
     grid: Grid
     size: tuple[int, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_grid(self.grid)
         if min(self.size) < 1:
             raise ValueError(f"size must be (h, w) of at least one token each, but is {tuple(self.size)}")

@@ -1,6 +1,6 @@
 """The maps of the stages of a BiFormer, for images of many sizes in one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -45,6 +45,8 @@ class Backbone(nn.Module):
     Raises ValueError for arguments that do not fit; backward, with gradient checkpointing (`checkpoint_stages`) and
     region, raises RuntimeError if images that gave another grid came after the forward pass.
     """
+
+    __call__: Callable[..., list[Tensor]]
 
     def __init__(
         self,
