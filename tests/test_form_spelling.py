@@ -11,7 +11,6 @@ import tokenize
 from pathlib import Path
 
 import codespell_lib
-import pytest
 from repository import NOTEBOOKS, ROOT
 
 CODE = runpy.run_path(str(ROOT / ".ci" / "links.py"))["CODE"]

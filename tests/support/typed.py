@@ -37,7 +37,7 @@ with bra.record_routes(model) as routes:
 
 BRA2d(64, 2, (4, 4), 4, head_count=2)  # type: ignore[call-arg]
 BRA2d(64, 2, grid=4, k=4)  # type: ignore[arg-type]
-Backbone(model, batch_norm="frosen")  # type: ignore[arg-type]
+Backbone(model, batch_norm="never")  # type: ignore[arg-type]
 bra.attend(tokens, tokens, tokens, (4, 4), heads=2)  # type: ignore[arg-type]
 bra.biformer_gigantic()  # type: ignore[attr-defined]
 layer(tokens).pyramid()  # type: ignore[operator, attr-defined]
