@@ -25,7 +25,7 @@ class Routes(NamedTuple):
     all padding.
     """
 
-    index: Int[Tensor, "b r k"]
+    index: Int[Tensor, "b r k"]  # type: ignore[assignment]  # it hides that of a tuple
     affinity: Float[Tensor, "b r r"]
 
 

@@ -85,7 +85,7 @@ def archives(tmp_path_factory):
         shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"):
         shutil.copy(ROOT / name, clone)
-    build = "from setuptools.build_meta import *; import sys; build_sdist(sys.argv[1]); build_wheel(sys.argv[1])"
+    build = "import sys; from setuptools.build_meta import *; out = sys.argv[1]; build_sdist(out); build_wheel(out)"
     built = subprocess.run([sys.executable, "-c", build, out], cwd=clone, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return out

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bra
-from bra import Backbone, BiFormer, BiLevelRoutingAttention, BRA2d, Explorer, Routes, SemanticFPN, TopKRouter
+from bra import Backbone, BiFormer, BiLevelRoutingAttention, BRA2d, Routes, SemanticFPN, TopKRouter
 
 images, tokens = torch.zeros(1, 3, 32, 32), torch.zeros(1, 8, 8, 64)
 layer, model = BiLevelRoutingAttention(64, 2, (4, 4), 4), bra.biformer_nano()
@@ -31,7 +31,6 @@ assert_type(bra.attend(tokens, tokens, tokens, layer.route(tokens).index, heads=
 assert_type(bra.partition_regions(tokens, (4, 4)), Tensor)
 assert_type(bra.pad_to_grid(tokens, (3, 3)), tuple[Tensor, Tensor])
 assert_type(bra.attention_cost(bra.local_regions((4, 4), 4), tokens=4, channels=64), int)
-assert_type(Explorer.from_model(model, images[0]), Explorer)
 with bra.record_routes(model) as routes:
     assert_type(routes, list[Routes])
 
