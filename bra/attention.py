@@ -180,7 +180,8 @@ def pieces(q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Iterator[tuple[slic
     for start in range(0, len(rows), step):
         piece = slice(start, start + step)
         chosen = rows[piece].flatten()
-        yield piece, chosen, *(x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
+        keys, values = (x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
+        yield piece, chosen, keys, values
 
 
 def weights(q: Tensor, keys: Tensor, valid_keys: Tensor | None, piece: slice) -> Tensor:

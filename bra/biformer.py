@@ -213,7 +213,7 @@ class BiFormer(nn.Module):
         self.norm = nn.BatchNorm2d(dims[-1])
         self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
         config.initialise(self)
-        self.to(memory_format=torch.channels_last)  # as the maps are: spares the convolutions their copies
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # spares copies
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Class logits. Raises ValueError as `pyramid` does."""
@@ -246,8 +246,8 @@ class BiFormer(nn.Module):
         for layer in layers:
             require_k(layer.k, grid[0] * grid[1])
         for layer in layers:
-            layer.grid = tuple(grid)
-        self.config = replace(self.config, grid=tuple(grid))
+            layer.grid = (grid[0], grid[1])
+        self.config = replace(self.config, grid=(grid[0], grid[1]))
 
     @property
     def feature_info(self) -> list[dict]:

@@ -98,7 +98,8 @@ class Backbone(nn.Module):
         if sizes is not None:
             real = [real_map(as_sizes(sizes, x.shape[0], (height, width)).to(x.device), x.shape[2:])]
         self.follow(x.shape[2:])
-        mask, maps = real, []
+        maps: list[Tensor] = []
+        mask = real
         for i, (stride, downsample, stage) in enumerate(zip(self.strides, self.downsample, self.stages, strict=True)):
             x = downsample(x, *mask)
             mask = [pixels[:, ::stride, ::stride] for pixels in real]
@@ -109,7 +110,7 @@ class Backbone(nn.Module):
                 maps.append(out[:, :, : -(-height // stride), : -(-width // stride)])
         return maps
 
-    def follow(self, size: tuple[int, int]) -> None:
+    def follow(self, size: Sequence[int]) -> None:
         """Give every routed layer the grid of images of this size, if regions have a size of their own."""
         if self.region:
             for module in self.modules():
