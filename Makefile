@@ -24,9 +24,10 @@ test: .venv/all.stamp lint ## run every check: style, unit tests, notebooks agai
 gpu: .venv/all.stamp ## measure all that a GPU must show, or go on with it; needs CUDA
 	$(BIN)/python -m bra.bench gpu
 
-lint: .venv/all.stamp ## check style and formatting
+lint: .venv/all.stamp ## check style, formatting and types
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check bra tests book .ci
+	$(BIN)/python -m mypy
 
 notebooks: .venv/all.stamp ## execute every notebook and store its outputs
 	$(BIN)/python -m jupyter nbconvert --to notebook --execute --inplace \

@@ -1,5 +1,7 @@
 """Bi-level Routing Attention and BiFormer (Zhu et al., CVPR 2023), one small module a step."""
 
+from typing import TYPE_CHECKING
+
 from bra.adjacency import region_affinity, region_means
 from bra.attention import attend
 from bra.biformer import (
@@ -78,10 +80,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    """`bra.Explorer`, loaded when it is asked for: it alone needs more than torch, einops and jaxtyping."""
-    if name == "Explorer":
-        from bra.explorer import Explorer
+if TYPE_CHECKING:
+    from bra.explorer import Explorer as Explorer
+else:
 
-        return Explorer
-    raise AttributeError(f"module 'bra' has no attribute {name!r}")
+    def __getattr__(name: str) -> type:
+        """`bra.Explorer`, loaded when it is asked for: it alone needs more than torch, einops and jaxtyping."""
+        if name == "Explorer":
+            from bra.explorer import Explorer
+
+            return Explorer
+        raise AttributeError(f"module 'bra' has no attribute {name!r}")

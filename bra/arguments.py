@@ -6,6 +6,8 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+DISTRIBUTION = "bi-level-routing-attention"  # what pip calls the package that Python imports as bra
+
 
 def require_axes(name: str, x: Tensor, axes: str) -> None:
     """Raise ValueError unless `x` has one axis for each word of `axes`, such as ``"b h w c"``."""
@@ -31,6 +33,11 @@ def require_heads(dim: int, heads: int) -> None:
     """Raise ValueError unless `heads` divides `dim`."""
     if heads < 1 or dim < 1 or dim % heads:
         raise ValueError(f"dim must be divisible by heads, but dim is {dim} and heads is {heads}")
+
+
+def install(extra: str) -> str:
+    """What to type where the libraries of one of the package's extras are missing."""
+    return f'pip install "{DISTRIBUTION}[{extra}]"'
 
 
 @contextmanager

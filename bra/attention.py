@@ -5,6 +5,7 @@ are there for speed and memory. Step 09 adds ways that gather nothing. `python -
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +85,9 @@ def cheapest_way(q: Tensor, index: Tensor, heads: int) -> Callable[..., Tensor]:
     return attend_gathered
 
 
-def attend_gathered(q, k, v, index, heads, scale, valid_keys=None):
+def attend_gathered(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid_keys: Tensor | None = None
+) -> Tensor:
     """The definition: gather, then attend. valid_keys: (b r k t), which of the selected tokens get attention.
 
     Where PyTorch has a fused kernel, the weights are never stored; the gathered keys and values are, k times as many
@@ -97,7 +100,9 @@ def attend_gathered(q, k, v, index, heads, scale, valid_keys=None):
     return rearrange(out, "(b r) m t d -> b r t (m d)", r=index.shape[1])
 
 
-def attend_masked(q, k, v, index, heads, scale, valid_keys=None):
+def attend_masked(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid_keys: Tensor | None = None
+) -> Tensor:
     """Gather nothing: attend to all tokens, and add log(how often its region is read) to a token's score.
 
     log 0 is -inf, a weight of 0, for what is not read. Some of the products are wasted, but they are large.
@@ -112,7 +117,9 @@ def attend_masked(q, k, v, index, heads, scale, valid_keys=None):
     return rearrange(out, "b m (r t) d -> b r t (m d)", r=r)
 
 
-def attend_in_pieces(q, k, v, index, heads, scale, valid_keys=None):
+def attend_in_pieces(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid_keys: Tensor | None = None
+) -> Tensor:
     """Gather for a few regions at a time, so that what is gathered stays in the processor's cache, and is not kept."""
     b, r, _, _ = q.shape
     q, k, v = (rearrange(x, "b r t (m d) -> (b m r) t d", m=heads) for x in (q * scale, k, v))
@@ -134,7 +141,7 @@ class PieceByPiece(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
-    def forward(ctx, q, k, v, rows, valid_keys):
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, valid_keys: Tensor | None) -> Tensor:
         """q, k, v: (i t d). rows: (i k). valid_keys: (i 1 k*t) or None."""
         ctx.save_for_backward(q, k, v, rows, valid_keys)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -144,7 +151,7 @@ class PieceByPiece(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # in the forward's precision, wherever backward is called
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # that is, with create_graph=True: a gradient of this would be wrong, silently
             raise RuntimeError(
                 "attend_in_pieces has no second derivative: pass way=attend_gathered to attend, and call it under "
@@ -173,7 +180,8 @@ def pieces(q: Tensor, k: Tensor, v: Tensor, rows: Tensor) -> Iterator[tuple[slic
     for start in range(0, len(rows), step):
         piece = slice(start, start + step)
         chosen = rows[piece].flatten()
-        yield piece, chosen, *(x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
+        keys, values = (x.index_select(0, chosen).view(len(rows[piece]), -1, d) for x in (k, v))
+        yield piece, chosen, keys, values
 
 
 def weights(q: Tensor, keys: Tensor, valid_keys: Tensor | None, piece: slice) -> Tensor:

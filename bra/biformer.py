@@ -6,7 +6,7 @@ Where paper and official code differ, this follows the code, and its parameters 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -97,7 +97,7 @@ class BiFormerConfig:
     initialise: Callable[[nn.Module], None] = initialise_small
     stem_kernel: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.stem or not self.stages or self.stem[-1] != self.stages[0].dim:
             raise ValueError(f"stem must end in the first stage's dim, but stem is {self.stem}, stages {self.stages}")
         if self.stem_kernel not in (2, 3):
@@ -190,6 +190,8 @@ class BiFormer(nn.Module):
     Raises ValueError for a config whose heads, grid or k do not fit.
     """
 
+    __call__: Callable[..., Tensor]
+
     def __init__(self, config: BiFormerConfig):
         super().__init__()
         self.config = config
@@ -211,7 +213,7 @@ class BiFormer(nn.Module):
         self.norm = nn.BatchNorm2d(dims[-1])
         self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
         config.initialise(self)
-        self.to(memory_format=torch.channels_last)  # as the maps are: spares the convolutions their copies
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # spares copies
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b classes"]:
         """Class logits. Raises ValueError as `pyramid` does."""
@@ -244,8 +246,8 @@ class BiFormer(nn.Module):
         for layer in layers:
             require_k(layer.k, grid[0] * grid[1])
         for layer in layers:
-            layer.grid = tuple(grid)
-        self.config = replace(self.config, grid=tuple(grid))
+            layer.grid = (grid[0], grid[1])
+        self.config = replace(self.config, grid=(grid[0], grid[1]))
 
     @property
     def feature_info(self) -> list[dict]:
@@ -323,21 +325,21 @@ def make_stem(*widths: int, kernel: int = 3) -> Halvings:
     return Halvings(*layers[:-1])
 
 
-def biformer_tiny(**changes) -> BiFormer:
+def biformer_tiny(**changes: Any) -> BiFormer:
     """BiFormer-T: 13.1 M parameters; `changes` replace fields of TINY."""
     return BiFormer(replace(TINY, **changes))
 
 
-def biformer_small(**changes) -> BiFormer:
+def biformer_small(**changes: Any) -> BiFormer:
     """BiFormer-S: 25.5 M parameters; `changes` replace fields of SMALL."""
     return BiFormer(replace(SMALL, **changes))
 
 
-def biformer_base(**changes) -> BiFormer:
+def biformer_base(**changes: Any) -> BiFormer:
     """BiFormer-B: 56.8 M parameters; `changes` replace fields of BASE."""
     return BiFormer(replace(BASE, **changes))
 
 
-def biformer_nano(**changes) -> BiFormer:
+def biformer_nano(**changes: Any) -> BiFormer:
     """One stage, 8 x 8 tokens for images of 32 x 32 pixels: trains in a minute; `changes` replace fields of NANO."""
     return BiFormer(replace(NANO, **changes))

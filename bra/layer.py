@@ -35,6 +35,8 @@ class BiLevelRoutingAttention(nn.Module):
     Raises ValueError for heads that do not divide dim, a grid entry below 1, or k outside 1..rows*columns.
     """
 
+    __call__: Callable[..., Tensor]  # for type checkers, to which nn.Module says nothing of what forward returns
+
     def __init__(
         self,
         dim: int,
@@ -51,7 +53,8 @@ class BiLevelRoutingAttention(nn.Module):
         require_heads(dim, heads)
         require_grid(grid)
         require_k(k, grid[0] * grid[1])
-        self.dim, self.heads, self.grid = dim, heads, tuple(grid)
+        self.dim, self.heads = dim, heads
+        self.grid: Grid = (grid[0], grid[1])
         self.scale = dim**-0.5 if scale is None else scale
         self.attend = attend
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -83,7 +86,7 @@ class BiLevelRoutingAttention(nn.Module):
         q, k, _ = self.qkv(regions).chunk(3, dim=-1)
         return self.choose(q, k, valid)
 
-    def cut(self, x: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+    def cut(self, x: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor | None, torch.Size]:
         """The regions of the padded map, which of their tokens are real, and the padded map's size.
 
         Which are real: (b r t) if `real` says it of each image, else (r t), or None where nothing was padded.
@@ -107,7 +110,7 @@ class BiLevelRoutingAttention(nn.Module):
 
         Raises AttributeError for a router of another kind, ValueError for a k outside 1..rows*columns.
         """
-        return self.router.k
+        return self.router.k  # type: ignore[return-value]  # nn.Module says that all it has are tensors or modules
 
     @k.setter
     def k(self, k: int) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,11 +30,11 @@ class LargestTensor(TorchDispatchMode):
     >>> largest.bytes, largest.operation
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.bytes, self.operation = 0, ""
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         results = function(*args, **(kwargs or {}))
         given = {tensor.untyped_storage().data_ptr() for tensor in dense_tensors((args, kwargs))}
         for result in dense_tensors(results):
@@ -70,7 +71,7 @@ def median_seconds(
     functions: Mapping[str, Callable[[], object]], repeats: int = 9, device: torch.device | str = "cpu"
 ) -> dict[str, float]:
     """The median time of each function. They run in turns, after a warm-up, so that all meet the same conditions."""
-    times = {name: [] for name in functions}
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
             spent = seconds(function, torch.device(device))

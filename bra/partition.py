@@ -4,6 +4,7 @@ A map (b h w c) and a grid (rows, columns) give r = rows * columns regions of t 
 row by row over the map, tokens row by row within their region (paper, section 3.2, "region partition").
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,7 @@ def partition_regions(x: Shaped[Tensor, "b h w c"], grid: Grid) -> Shaped[Tensor
     return rearrange(x, "b (rows high) (columns wide) c -> b (rows columns) (high wide) c", rows=rows, columns=columns)
 
 
-def merge_regions(regions: Shaped[Tensor, "b r t c"], grid: Grid, size: tuple[int, int]) -> Shaped[Tensor, "b h w c"]:
+def merge_regions(regions: Shaped[Tensor, "b r t c"], grid: Grid, size: Sequence[int]) -> Shaped[Tensor, "b h w c"]:
     """Put the regions back in their places: the inverse of `partition_regions`; size = (h, w).
 
     Raises ValueError if regions is not (b r t c), or grid and size do not belong to it.
@@ -64,7 +65,7 @@ def pad_to_grid(
     return x, valid_map
 
 
-def real_map(sizes: Int[Tensor, "b 2"], size: tuple[int, int]) -> Bool[Tensor, "b h w"]:
+def real_map(sizes: Int[Tensor, "b 2"], size: Sequence[int]) -> Bool[Tensor, "b h w"]:
     """Which places of maps of one size (h, w) are real: of each image those above and left of its height and width.
 
     Every second one, ``[:, ::2, ::2]``, are those of a map at twice the stride, whose sizes are rounded up.
@@ -91,7 +92,7 @@ class RegionGrid:
     grid: Grid
     size: tuple[int, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_grid(self.grid)
         if min(self.size) < 1:
             raise ValueError(f"size must be (h, w) of at least one token each, but is {tuple(self.size)}")
@@ -109,9 +110,10 @@ class RegionGrid:
     def box(self, region: int) -> tuple[int, int, int, int]:
         """Row and column of the region's first token, and how many tokens it has down and across, without padding."""
         place = divmod(region, self.grid[1])
-        low = [min(at * side, end) for at, side, end in zip(place, self.cell, self.size, strict=True)]
+        row, column = (min(at * side, end) for at, side, end in zip(place, self.cell, self.size, strict=True))
+        low = row, column
         height, width = (min(side, end - at) for at, side, end in zip(low, self.cell, self.size, strict=True))
-        return (*low, height, width)
+        return row, column, height, width
 
     def is_real(self, region: int) -> bool:
         """Whether it holds a token of the map, and not only padding."""

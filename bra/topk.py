@@ -6,6 +6,7 @@ comparison, so no gradient passes through it. It learns all the same: the q and 
 token attention, and they get its gradient.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class Routes(NamedTuple):
     all padding.
     """
 
-    index: Int[Tensor, "b r k"]
+    index: Int[Tensor, "b r k"]  # type: ignore[assignment]  # it hides that of a tuple
     affinity: Float[Tensor, "b r r"]
 
 
@@ -41,6 +42,8 @@ def top_k_regions(affinity: Float[Tensor, "b r r"], k: int) -> Int[Tensor, "b r 
 
 class TopKRouter(nn.Module):
     """Each region reads the k regions of highest affinity: routing by content."""
+
+    __call__: Callable[..., Routes]
 
     def __init__(self, k: int):
         super().__init__()
@@ -68,6 +71,9 @@ class TableRouter(nn.Module):
 
     It computes the affinity all the same, at the same cost, so that one can see what content would have chosen.
     """
+
+    __call__: Callable[..., Routes]
+    table: Tensor
 
     def __init__(self, table: Int[Tensor, "r k"]):
         super().__init__()

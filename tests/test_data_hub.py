@@ -132,5 +132,5 @@ def test_a_name_that_cannot_be_reached_says_what_to_do(tmp_path, monkeypatch):
 
 def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(ValueError, match=r'data hf:x needs the library datasets: pip install "bra\[hub\]"'):
+    with pytest.raises(ValueError, match=r'data hf:x needs the library datasets: pip install ".*\[hub\]"'):
         HubImages("x", SETTINGS)

@@ -182,5 +182,5 @@ def test_findings_keep_what_is_needed_on_the_cpu():
 def test_what_detection_needs_is_told(name, monkeypatch):
     require_detection()
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ValueError, match=r'must be installed for boxes: pip install "bra\[dense\]"'):
+    with pytest.raises(ValueError, match=r'must be installed for boxes: pip install ".*\[dense\]"'):
         require_detection()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from bra.arguments import install
 from bra.data.decoding import Source
 from bra.data.images import Images, ImageSettings
 from bra.data.names import printable
@@ -31,7 +32,7 @@ def load(name: str):
     try:
         import datasets  # only here: it is large, and an extra of its own
     except ImportError as error:
-        raise ValueError(f'data hf:{name} needs the library datasets: pip install "bra[hub]"') from error
+        raise ValueError(f"data hf:{name} needs the library datasets: {install('hub')}") from error
     try:
         return datasets.load_dataset(name)
     except (OSError, RuntimeError, ValueError, datasets.exceptions.DatasetsError) as error:

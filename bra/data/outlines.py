@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 from jaxtyping import Bool
 
+from bra.arguments import install
 from bra.data.decoding import WrongLabel
 
 Outline = list | dict
-ADVICE = 'masks of objects need the library pycocotools: pip install "bra[dense]"'
+ADVICE = f"masks of objects need the library pycocotools: {install('dense')}"
 
 
 def masks_library():

@@ -4,6 +4,7 @@ Needs transformers; `import bra` does not load this.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ class BiFormerBackboneConfig(BackboneConfigMixin, PreTrainedConfig):
         batch_norm: str = "train",
         out_features: list[str] | None = None,
         out_indices: list[int] | None = None,
-        **others,
+        **others: Any,
     ):
         super().__init__(**others)
         self.model, self.changes = model, changes or {}

@@ -1,6 +1,6 @@
 """The maps of the stages of a BiFormer, for images of many sizes in one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -45,6 +45,8 @@ class Backbone(nn.Module):
     Raises ValueError for arguments that do not fit; backward, with gradient checkpointing (`checkpoint_stages`) and
     region, raises RuntimeError if images that gave another grid came after the forward pass.
     """
+
+    __call__: Callable[..., list[Tensor]]
 
     def __init__(
         self,
@@ -96,7 +98,8 @@ class Backbone(nn.Module):
         if sizes is not None:
             real = [real_map(as_sizes(sizes, x.shape[0], (height, width)).to(x.device), x.shape[2:])]
         self.follow(x.shape[2:])
-        mask, maps = real, []
+        maps: list[Tensor] = []
+        mask = real
         for i, (stride, downsample, stage) in enumerate(zip(self.strides, self.downsample, self.stages, strict=True)):
             x = downsample(x, *mask)
             mask = [pixels[:, ::stride, ::stride] for pixels in real]
@@ -107,7 +110,7 @@ class Backbone(nn.Module):
                 maps.append(out[:, :, : -(-height // stride), : -(-width // stride)])
         return maps
 
-    def follow(self, size: tuple[int, int]) -> None:
+    def follow(self, size: Sequence[int]) -> None:
         """Give every routed layer the grid of images of this size, if regions have a size of their own."""
         if self.region:
             for module in self.modules():

@@ -4,7 +4,7 @@ A map's token i stands over the pixels from i * stride. So maps grow by exact fa
 stretches a map of 3 rows to 5 moves its tokens, and further the more an image was padded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,6 +26,8 @@ class SemanticFPN(nn.Module):
     channels, reduction: of the maps, finest first, each stride 2^n times the one before. width: of the pyramid;
     head_width: of the sum. dropout: rate at which the sum's channels are dropped in training.
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(
         self,

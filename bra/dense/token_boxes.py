@@ -1,6 +1,7 @@
 """A detector in which every token speaks for itself, for boards on which only routing may carry news."""
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ class OneLevel(nn.Module):
         return OrderedDict([("0", self.backbone(images)[0])])
 
 
-def token_detector(backbone: Backbone, classes: int, **options) -> nn.Module:
+def token_detector(backbone: Backbone, classes: int, **options: Any) -> nn.Module:
     """Torchvision's FCOS (Tian et al., 2019) on one map, its head without reach.
 
     FCOS's own head has 3 x 3 convolutions and group norms, which carry news past every router. Here each branch is one

@@ -38,7 +38,7 @@ class Kernel(NamedTuple):
 class Reading(NamedTuple):
     """Who reads what, of which size. index: (b r n); t tokens of c channels a region."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # it hides that of a tuple
     t: int
     c: int
     heads: int

@@ -1,7 +1,8 @@
 """`attend_flex`: the routing index as the block table of PyTorch's FlexAttention."""
 
+from collections.abc import Callable
 from functools import cache
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ SMALLEST_BLOCK = {"cpu": 16, "cuda": 128}  # a GPU's kernels have tiles of up to
 MOST_SHAPES = 256  # that are compiled before PyTorch gives up with an error
 
 
-def attend_flex(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
+def attend_flex(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid_keys: Tensor | None = None
+) -> Tensor:
     """What `attend_gathered` computes, as FlexAttention: blocks that nobody reads are skipped, nothing is gathered.
 
     What is read of a block is said twice. The block table, made of `index`, says which blocks are loaded; a bias on the
@@ -53,7 +56,7 @@ def why_not(q: Tensor, k: Tensor, v: Tensor) -> str | None:
 
 
 @cache
-def compiled():
+def compiled() -> Callable[..., Tensor]:
     """FlexAttention, compiled: not compiled it would ignore the block table.
 
     Once for each shape; a new table is no new shape. (Code for all shapes at once does not compile in torch 2.13, CPU.)
@@ -72,7 +75,7 @@ def block_size(t: int, device: str) -> int:
     return whole if whole >= SMALLEST_BLOCK[device] else LARGEST_BLOCK
 
 
-def blocks_read(index: Tensor, r: int, t: int, size: int):
+def blocks_read(index: Tensor, r: int, t: int, size: int) -> Any:
     """The `BlockMask` of an index: which blocks, of `size` tokens, each block of queries reads."""
     from torch.nn.attention.flex_attention import BlockMask
 

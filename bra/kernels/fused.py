@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ HALF = (torch.float16, torch.bfloat16)
 WIDEST_HEAD = 128  # channels: a tile of more does not fit a GPU's registers
 
 
-def attend_fused(q, k, v, index, heads, scale, valid_keys=None) -> Tensor:
+def attend_fused(
+    q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid_keys: Tensor | None = None
+) -> Tensor:
     """What `attend_gathered` computes, in one walk over what each region reads: nothing gathered is ever stored.
 
     q, k, v: (b r t c) with any strides; the parts of one wider tensor are read where they are. index: (b r k), in which
@@ -72,7 +75,9 @@ def attend_rows(
 
 
 @attend_rows.register_fake
-def empty_outputs(q, k, v, table, heads, scale, valid):
+def empty_outputs(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, heads: int, scale: float, valid: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Where the output and the log-sum-exp go."""
     wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     return q.new_empty(q.shape), q.new_empty((q.shape[0], heads), dtype=wide)
@@ -98,8 +103,11 @@ def attend_rows_backward(
 
 
 @attend_rows_backward.register_fake
-def _(grad, q, k, v, table, out, lse, heads, scale, valid):
-    return tuple(x.new_empty(x.shape) for x in (q, k, v))
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, table: Tensor, out: Tensor, lse: Tensor,
+    heads: int, scale: float, valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
 def inverted(table: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +120,7 @@ def inverted(table: Tensor) -> tuple[Tensor, Tensor]:
     return readers, torch.searchsorted(named, regions)
 
 
-def keep_for_backward(ctx, inputs, output):
+def keep_for_backward(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
     """What the backward pass needs."""
     q, k, v, table, ctx.heads, ctx.scale, valid = inputs
     ctx.save_for_backward(q, k, v, table, *output, valid)
@@ -120,7 +128,7 @@ def keep_for_backward(ctx, inputs, output):
     ctx.set_materialize_grads(False)
 
 
-def differentiate(ctx, grad, _):
+def differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     """`attend_rows_backward`, as autograd wants it."""
     if grad is None:
         return (None,) * 7

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-INSTALL = 'pip install "bra[dense]"'
+from bra.arguments import install
+
+INSTALL = install("dense")
 
 
 def require_detection() -> None:

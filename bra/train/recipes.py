@@ -20,7 +20,7 @@ def dense_recall() -> TrainConfig:
     """The built-in task asking where: mark the pixels of the glyph that has the square's colour, 400 steps.
 
     The same network without leaks, and on it a head with which every token paints its own pixels. With --data
-    recall-boxes, its box: each token speaks of one box, by torchvision's FCOS; `pip install "bra[dense]"`.
+    recall-boxes, its box: each token speaks of one box, by torchvision's FCOS; this needs the extra `dense`.
     Command: `python -m bra.train dense-recall`. Hardware: two CPU cores, two minutes. Expected: an IoU of 0.99.
     Run, with three seeds: book/results/dense_recall.json, top-4.
     """
@@ -71,7 +71,7 @@ def upernet() -> TrainConfig:
     As semantic_segmentation/configs/ade20k/upernet.biformer_small.py: weight decay 0.01, 1,500 steps of warm-up, drop
     path 0.3; its auxiliary head and its dropout are left out. Expected: the paper reports 49.8 mIoU for S, 50.8 at
     several scales. Command: `torchrun --nproc_per_node 8 -m bra.train upernet --data ade20k:ADEChallengeData2016
-    --weights biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Not run.
+    --weights biformer_tiny.pth`; needs the extra `dense`. Hardware: 8 GPUs. Not run.
     """
     return replace(
         segmentation(),
@@ -94,7 +94,7 @@ def detection() -> TrainConfig:
     drop path 0.2; fp16 there, bf16 here. Its grid is 16 x 16 whatever the image, 50 to 83 pixels a region: here 64.
     Batch norm keeps its running statistics in training, as there (norm_eval of models_mm/biformer_mm.py).
     Start from ImageNet: --weights CHECKPOINT. Command: `torchrun --nproc_per_node 8 -m bra.train detection --data
-    coco:data/coco --weights biformer_tiny.pth`; `pip install "bra[dense]"`. Hardware: 8 GPUs. Expected: the paper
+    coco:data/coco --weights biformer_tiny.pth`; needs the extra `dense`. Hardware: 8 GPUs. Expected: the paper
     reports 45.9 AP for S. Not run.
     """
     return TrainConfig(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from bra.arguments import install
 from bra.data import DataSet
 from bra.files import add_line, tensors_to_bytes, write_atomically
 from bra.train.runs import RunFolder, read_steps
@@ -133,7 +134,7 @@ def require_tensorboard() -> type:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ValueError('tensorboard must be installed: pip install "bra[tensorboard]"') from error
+        raise ValueError(f"tensorboard must be installed: {install('tensorboard')}") from error
     return SummaryWriter
 
 
