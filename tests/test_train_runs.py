@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from interrupted import die
 
 import bra.train.__main__ as command_line
 from bra.data import RecallBoards
