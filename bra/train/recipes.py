@@ -26,8 +26,8 @@ def dense_recall() -> TrainConfig:
     recall-boxes, its box: each token speaks of one box, by torchvision's FCOS; `pip install "bra[dense]"`.
     Command: `python -m bra.train dense-recall`. Hardware: two CPU cores, two minutes. Expected: an IoU of 0.99.
     Run, with three seeds: book/results/dense_recall.json, top-4. Boards of 64 pixels, read on two levels: --model
-    board-pyramid --recall.cells 8 --batch 64 --steps 300 --learning-rate 6e-3, an IoU of 0.98 with one seed, and 0.00 at
-    the usual rate (book/results/dense_recall_64.json).
+    board-pyramid --recall.cells 8 --batch 64 --steps 300 --learning-rate 6e-3, an IoU of 0.98 with one seed, and 0.00
+    at the usual rate (book/results/dense_recall_64.json).
     """
     return TrainConfig(data="recall-pixels", steps=400)
 
