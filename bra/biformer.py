@@ -132,8 +132,10 @@ NANO = BiFormerConfig(
     stem=(32, 64), stages=(Stage(64, 2, heads=2, k=4),), grid=(4, 4), num_classes=8, initialise=initialise_alike
 )
 BOARD = replace(NANO, stem_kernel=2, lce_kernel=0, position_kernel=0)  # nothing but routing carries news over a border
+PYRAMID = replace(BOARD, stages=(Stage(64, 1, heads=2, k=4), Stage(128, 1, heads=4, k=4)))  # a halving between the two
 MODELS = {  # what command lines call them
     "board": BOARD,
+    "board-pyramid": PYRAMID,
     "nano": NANO,
     "tiny": TINY,
     "small": SMALL,

@@ -66,6 +66,18 @@ def test_settings_that_ask_where_differ_in_who_reads_whom_alone():
             assert found == replace(config, router=routed.router, k=routed.k)
 
 
+def test_boards_of_64_pixels_were_learnt_on_two_levels_by_routing_and_with_a_higher_rate():
+    """One seed; the experiment of this name takes three, and local routing beside it: not run."""
+    content = json.loads(results("dense_recall_64.json").read_text())
+    learnt, slow = content["runs"]
+    assert (learnt["label"], learnt["seed"], learnt["held_out_curve"][-1][0]) == ("top-4", 0, experiments.LARGER.steps)
+    assert "--learning-rate 6e-3" in content["command"] and experiments.LARGER.learning_rate == 6e-3
+    measured = [learnt["held_out"]["iou"], learnt["blind"]["iou"], slow["held_out"]["iou"]]
+    measured += [run["right_cell"] for run in (learnt["held_out"], learnt["blind"], slow["held_out"])]
+    assert [round(value, 2) for value in measured] == [0.98, 0.07, 0.0, 1.0, 0.21, 0.31]
+    assert all(min(run["held_out"]["hit_rate"]) > 0.999 for run in (learnt, slow)), "both found the square"
+
+
 def test_every_router_is_compared_at_the_same_settings():
     settings = experiments.TRAINED["recall_routers"]
     assert {config.router for config in settings.values()} == set(ROUTERS)

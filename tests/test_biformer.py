@@ -14,7 +14,7 @@ from torch import nn
 
 import bra
 from bra.attention import attend_gathered
-from bra.biformer import BOARD
+from bra.biformer import BOARD, PYRAMID
 from bra.block import DropPath
 from bra.look.calls import bra_layers
 from bra.measure import multiply_adds
@@ -70,16 +70,17 @@ def test_nano_cuts_images_of_32_pixels_into_regions_of_two_by_two_tokens():
 def cells_seen(model, region):
     """The cells of a 4 x 4 board of which a pixel reaches the tokens of a region."""
     pixels = torch.randn(1, 3, 32, 32, requires_grad=True)
-    tokens = bra.partition_regions(model.eval().pyramid(pixels)[0].permute(0, 2, 3, 1), (4, 4))[0, region]
+    tokens = bra.partition_regions(model.eval().pyramid(pixels)[-1].permute(0, 2, 3, 1), (4, 4))[0, region]
     (seen,) = torch.autograd.grad(tokens.square().sum(), pixels)
     per_cell = bra.partition_regions(seen.abs().permute(0, 2, 3, 1), (4, 4))[0].sum(dim=(1, 2))
     return set(per_cell.nonzero().flatten().tolist())
 
 
-def test_on_the_board_network_nothing_but_routing_carries_news_over_a_border():
+@pytest.mark.parametrize("config", [BOARD, PYRAMID], ids=["board", "board-pyramid"])
+def test_on_the_board_networks_nothing_but_routing_carries_news_over_a_border(config):
     alone = torch.arange(16)[:, None]
     for region in (0, 5, 15):
-        board = bra.BiFormer(replace(BOARD, router=lambda grid, k: bra.TableRouter(alone)))
+        board = bra.BiFormer(replace(config, router=lambda grid, k: bra.TableRouter(alone)))
         assert cells_seen(board, region) == {region}
         nano = bra.biformer_nano(router=lambda grid, k: bra.TableRouter(alone))
         assert cells_seen(nano, region) > {region}, "nano's filters do look over the border: the test can tell"

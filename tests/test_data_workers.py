@@ -11,7 +11,7 @@ import torch
 
 import bra.data.__main__ as data_command
 import bra.train.__main__ as train_command
-from bra.data import ImageFolder, ImageSettings, WorkersLost, copies, images
+from bra.data import ImageFolder, ImageSettings, WorkersLost, copies, images, loading
 from bra.train.runs import RunFolder
 
 CUT = images.cut
@@ -43,6 +43,17 @@ def test_a_killed_worker_is_told_where_its_batch_is_waited_for_and_nowhere_else(
         list(itertools.islice(batches, 40))
     workers[0].join(5)
     assert not workers[0].is_alive(), "the others are not waited for"
+
+
+@pytest.mark.parametrize(("asked", "cores", "started"), [(5, 3, 3), (2, 3, 2), (0, 3, 0), (5, None, 1)])
+def test_no_more_workers_than_cores(asked, cores, started, image_folder, monkeypatch):
+    def opened(*_, num_workers, **__):
+        raise SystemError(num_workers)
+
+    monkeypatch.setattr(loading, "DataLoader", opened)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    with pytest.raises(SystemError, match=f"^{started}$"):
+        next(ImageFolder(image_folder, ImageSettings(size=8, workers=asked)).held_out(3))
 
 
 def test_a_worker_without_memory_is_told(image_folder, monkeypatch):

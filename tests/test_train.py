@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interrupted import die
 from small_fashion import write_fashion_mnist
 
 import bra.train.__main__ as command_line
@@ -58,16 +59,6 @@ def fashion(folder, **changes):
     write_fashion_mnist(folder / "data")
     changes = {"batch": 4, "data": f"fashion-mnist:{folder / 'data'}"} | changes
     return replace(SHORT, **changes)
-
-
-def killed_at(number):
-    """Something to watch a training with: it ends it before step `number` is in the log of evaluations."""
-
-    def watch(step, model):
-        if step == number:
-            raise SystemError
-
-    return watch
 
 
 def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
@@ -122,15 +113,7 @@ def test_the_history_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
     config = replace(SHORT, steps=15)
     whole = train(replace(config, out=tmp_path / "whole"))
     training = prepare(replace(config, out=tmp_path / "parts"))
-    history = keep_history(training)
-
-    def die(step, model):
-        history(step, model)
-        if step == 11:
-            raise SystemError
-
-    with pytest.raises(SystemError):
-        complete(training, die)
+    die(training, at=11, watch=keep_history(training))
     assert [page["step"] for page in read_lines(training.run.routing)] == [0, 10]
     assert read_tensors(training.run.checkpoint)[1]["step"] == "9", "so that step 10 is taken again"
     parts = train(replace(config, out=tmp_path / "parts", resume=True))
@@ -169,8 +152,7 @@ def test_the_seed_decides_and_other_seeds_differ(tmp_path):
 
 
 def test_a_run_that_was_killed_before_its_first_evaluation_begins_again(tmp_path):
-    with pytest.raises(SystemError):
-        complete(prepare(replace(SHORT, out=tmp_path / "run")), killed_at(1))
+    die(prepare(replace(SHORT, out=tmp_path / "run")), at=1)
     assert read_tensors(tmp_path / "run" / "checkpoint.safetensors")[1]["step"] == "0"
     begun = train(replace(SHORT, out=tmp_path / "run", resume=True))
     assert [line["step"] for line in losses(begun.path)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
@@ -276,8 +258,7 @@ def test_the_committed_run_is_small_whole_and_what_training_still_gives(tmp_path
     recorded = losses(kept)
     settings = json.loads((kept / "config.json").read_text())
     training = prepare(TrainConfig.from_settings(settings, out=tmp_path / "run", device="cpu"))
-    with pytest.raises(SystemError):
-        complete(training, killed_at(20))
+    die(training, at=20)
     found = [line for line in losses(tmp_path / "run") if "loss" in line]
     for new, old in zip(found, [line for line in recorded if "loss" in line], strict=False):
         assert new["learning_rate"] == old["learning_rate"]
@@ -365,7 +346,7 @@ def test_other_errors_are_no_matter_of_memory():
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
         ({"data": "folder:/nowhere"}, "data folder .*nowhere.train does not exist"),
         ({"data": "mnist"}, "data must be recall, recall-pixels, recall-boxes, fashion-mnist:FOLDER, folder:FOLDER"),
-        ({"model": "tiny"}, "model must be board or nano for recall"),
+        ({"model": "tiny"}, "model must be one of board, board-pyramid, nano for recall"),
         ({"device": "toaster"}, "device must be auto or one of this machine, but is 'toaster'"),
     ],
 )

@@ -26,7 +26,6 @@ def batch_of(*images, masks=None, sizes=None):
         torch.zeros(len(images), most, 0, 0, dtype=torch.bool) if masks is None else masks,
         torch.tensor([[crowd for _, _, crowd in image] for image in filled]),
         (boxes[..., 2:] - boxes[..., :2]).prod(dim=2),
-        torch.arange(len(images)),
     )
 
 

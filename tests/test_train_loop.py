@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 import torch
+from interrupted import die
 from labelled import SIZES, write_coco, write_masks
 from PIL import Image
 
@@ -115,13 +116,7 @@ def test_a_run_leaves_all_that_it_promises_and_its_weights_reach_the_score_again
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit(kind, data, tmp_path):
     config = settings(kind, data, average=0.5)
     whole = train(replace(config, out=tmp_path / "whole"))
-
-    def die(step, model):
-        if step == 3:
-            raise SystemError
-
-    with pytest.raises(SystemError):
-        complete(prepare(replace(config, out=tmp_path / "parts")), die)
+    die(prepare(replace(config, out=tmp_path / "parts")), at=3)
     assert read_tensors(tmp_path / "parts" / "checkpoint.safetensors")[1]["step"] == "2"
     parts = train(replace(config, out=tmp_path / "parts", resume=True))
     assert lines(parts) == lines(whole)

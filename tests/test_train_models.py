@@ -11,6 +11,8 @@ from bra.data import Arrays, RecallBoards
 from bra.data.recall import Recall
 from bra.data.recall_where import RecallPixels
 from bra.files import tensors_to_bytes
+from bra.layer import BiLevelRoutingAttention, record_routes
+from bra.topk import TableRouter
 from bra.train.config import TrainConfig
 from bra.train.models import build_model, load_model
 from bra.train.routers import ROUTERS
@@ -140,7 +142,7 @@ def test_parts_that_are_left_out_are_gone_and_nothing_else(without):
         ({"k": 0}, "k must be between 1 and the number of regions, 16, but is 0"),
         (
             {"model": "tiny"},
-            "model must be board or nano for recall, whose boards are too small for the others, but is tiny",
+            r"model must be one of board, board-pyramid, nano for recall, .*, but is tiny",
         ),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1, but is 1.0"),
     ],
@@ -205,3 +207,19 @@ def test_a_run_begins_with_the_stages_of_other_weights(tmp_path):
     config.weights.unlink()
     with pytest.raises(FileNotFoundError):
         build_model(config, RecallPixels(Recall()))
+
+
+def test_larger_boards_are_read_on_two_levels_and_nothing_but_routing_crosses_a_border():
+    config = TrainConfig(data="recall-pixels", model="board-pyramid", recall=Recall(cells=3))
+    model = build_model(config, RecallPixels(config.recall)).eval()
+    assert model.backbone.reduction == (4, 8)
+    images = config.recall.sample(2, 0).image
+    with record_routes(model) as routes:
+        assert model(images).shape == (2, 2, 24, 24)
+    assert [read.index.shape for read in routes] == [(2, 9, 4)] * 2, "a region a cell in both blocks"
+    for layer in filter(lambda module: isinstance(module, BiLevelRoutingAttention), model.modules()):
+        layer.router = TableRouter(torch.arange(9)[:, None])
+    dark = images.clone()
+    dark[:, :, 8:16, 8:16] = -1
+    changed = (model(images) != model(dark)).any(dim=(0, 1))
+    assert changed[8:16, 8:16].any() and changed.sum() == changed[8:16, 8:16].sum()

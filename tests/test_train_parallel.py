@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from interrupted import die
 from labelled import SIZES, write_masks
 from small_fashion import write_fashion_mnist
 
 from bra.files import read_tensors
-from bra.train import complete, parallel, prepare, train
+from bra.train import parallel, prepare, train
 from bra.train.config import TrainConfig
 from bra.train.parallel import open_accelerator, pick_device, share_batch_norm, stop_request
 
@@ -72,13 +73,7 @@ def test_two_processes_train_as_one_does_with_the_doubled_batch(config, tmp_path
 
 def test_a_run_goes_on_in_another_number_of_processes_and_says_so(config, tmp_path):
     whole = train(replace(config, out=tmp_path / "whole"))
-
-    def stop(step, model):
-        if step == 5:
-            raise SystemError
-
-    with pytest.raises(SystemError):
-        complete(prepare(replace(config, out=tmp_path / "parts")), stop)
+    die(prepare(replace(config, out=tmp_path / "parts")), at=5)
     done = launched(2, replace(config, out=tmp_path / "parts"), "--resume")
     assert done.returncode == 0, done.stderr
     notes = [line for line in lines(tmp_path / "parts") if "note" in line]

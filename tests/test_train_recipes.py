@@ -30,7 +30,13 @@ class Stub(DataSet):
 
 IMAGENET100 = Stub(126_689)
 ADE20K, COCO = Stub(20_210, asks="pixels"), Stub(117_266, asks="boxes")  # COCO: those with objects
-LEARNT = {"segmentation": ADE20K, "upernet": ADE20K, "detection": COCO, "mask-rcnn": COCO}
+LEARNT = {
+    "own-masks": Stub(12, asks="pixels"),
+    "segmentation": ADE20K,
+    "upernet": ADE20K,
+    "detection": COCO,
+    "mask-rcnn": COCO,
+}
 
 
 def test_imagenet100_takes_12300_steps_of_which_615_warm_up():
@@ -44,6 +50,13 @@ def test_epochs_become_steps_of_whole_batches():
     found = config.resolved(Stub(139))  # 19 steps an epoch, and 6 images left over
     assert (found.steps, found.warmup, found.evaluate_every) == (28, 10, 19)  # 28.5 and 9.5, to the even neighbour
     assert replace(config, epochs=0.001, warmup_epochs=0.0).resolved(Stub(139)).steps == 1
+
+
+def test_a_recipe_that_is_cut_short_is_evaluated_ten_times():
+    every = {steps: asked_for(["segmentation", f"--steps={steps}", "--warmup=0"]).resolved(ADE20K).evaluate_every
+             for steps in (5, 19, 3_999, 4_000, 9_000)}  # fmt: skip
+    assert every == {5: 1, 19: 1, 3_999: 399, 4_000: 4_000, 9_000: 4_000}, "else as the recipe says"
+    assert replace(PHOTOGRAPHS, batch=7, steps=18).resolved(Stub(139)).evaluate_every == 1, "an epoch has 19 steps"
 
 
 def test_what_is_given_in_steps_stays():
@@ -124,6 +137,14 @@ def test_imagenet100_is_the_papers_recipe_but_for_four_things():
 def test_fashion_mnist_takes_four_epochs_of_468_steps():
     found = RECIPES["fashion-mnist"]().resolved(Stub(60_000, channels=1))
     assert (found.steps, found.evaluate_every) == (1872, 468)
+
+
+def test_own_masks_may_be_few_and_small():
+    config = asked_for(["own-masks", "--data", "masks:x"])
+    assert (config.data, config.model_name, config.precision, config.weights) == ("masks:x", "nano", "fp32", None)
+    assert config.image_size // config.dense.region == 4, "16 regions in a crop, of which each reads 4"
+    found = config.resolved(Stub(4, asks="pixels"))
+    assert (found.steps, found.warmup, found.evaluate_every, found.learning_rate) == (100, 10, 20, 2e-3)
 
 
 def test_segmentation_has_the_numbers_of_the_official_configuration():
@@ -234,9 +255,9 @@ def test_parts_left_out_and_nested_settings_come_back_from_json():
     assert TrainConfig.from_settings(json.loads(json.dumps(config.settings()))).augment == Augment(flip=0.5, mixup=0.2)
 
 
-@pytest.mark.parametrize("config", [{"without": ("lce",)}, {"model": "board", "without": ("position", "lce")}])
+@pytest.mark.parametrize("config", [{"without": ("lce",)}, {"model": "board-pyramid", "without": ("position", "lce")}])
 def test_the_board_network_has_nothing_to_leave_out(config):
-    with pytest.raises(ValueError, match=r"without must be left out for model board.*: with model nano there is"):
+    with pytest.raises(ValueError, match=r"without must be left out for model board\b.*: with model nano there is"):
         TrainConfig(**config)
 
 

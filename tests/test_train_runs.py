@@ -6,12 +6,13 @@ import sys
 from dataclasses import replace
 
 import pytest
+from interrupted import die
 
 import bra.train.__main__ as command_line
 from bra.data import RecallBoards
 from bra.files import read_tensors, tensors_to_bytes
 from bra.train.config import TrainConfig
-from bra.train.loop import complete, keep_history, prepare, train
+from bra.train.loop import keep_history, prepare, train
 from bra.train.runs import RunFolder
 
 SHORT = TrainConfig(steps=5, batch=6, warmup=1, evaluate_every=3, device="cpu")
@@ -26,19 +27,11 @@ def few_held_out_boards(monkeypatch):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Two runs: one that was interrupted after its fourth step, one that ended."""
-
-    def die(step, model):
-        history(step, model)
-        if step == 4:
-            raise SystemError
-
     place = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainConfig, "open_data", lambda self: RecallBoards(self.recall, 32))
         training = prepare(replace(SHORT, out=place / "interrupted"))
-        history = keep_history(training)
-        with pytest.raises(SystemError):
-            complete(training, die)
+        die(training, at=4, watch=keep_history(training))
         train(replace(SHORT, out=place / "ended"))
     return place
 

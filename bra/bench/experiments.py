@@ -60,9 +60,13 @@ TRAINED = {
     },
 }
 ON_BOARDS = ("top-4", "top-2", "local", "axial", "dilated", "crossed", "random", "all")
+LARGER = TrainConfig(  # of 64 pixels, on two levels; at a rate of 2e-3 nothing was learnt in these steps
+    data="recall-pixels", model="board-pyramid", recall=Recall(cells=8), steps=300, batch=64, learning_rate=6e-3
+)
 WHERE = {  # the boards asking where: the experiment's name, and what differs from recall
     "dense_recall": (TrainConfig(data="recall-pixels", steps=400), ON_BOARDS),
     "dense_recall_boxes": (TrainConfig(data="recall-boxes", steps=400, batch=64), ("top-4", "local", "random")),
+    "dense_recall_64": (LARGER, ("top-4", "local")),
 }
 TRAINED |= {
     experiment: {name: replace(config, router=ROUTED[name].router, k=ROUTED[name].k) for name in names}

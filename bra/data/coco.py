@@ -73,7 +73,6 @@ class ObjectFiles(DenseFiles):
             masks[None],
             torch.tensor([thing.crowd for thing in things], dtype=torch.bool)[None],
             torch.tensor([thing.area for thing in things], dtype=torch.float32)[None],
-            torch.tensor([photograph.number]),
         )
 
 
@@ -129,24 +128,6 @@ class CocoObjects(Loaded):
 
     def samples(self, split, replace):
         return ObjectFiles(self.sources[split], self.settings, replace)
-
-    def coco_truth(self) -> dict:
-        """The held-out annotations for pycocotools' COCO: its image ids are `number`, its category ids `label`.
-
-        Images in which damage is found only when they are read stay in it: pass the numbers that were seen.
-        """
-        images, annotations = [], []
-        for photograph in self.sources["held-out"]:
-            number, size = photograph.number, {"width": photograph.width, "height": photograph.height}
-            images.append({"id": number, "file_name": photograph.content.name, **size})
-            for thing in photograph.things:
-                left, top, right, bottom = thing.box
-                place = {"bbox": [left, top, right - left, bottom - top], "area": thing.area}
-                outline = {"segmentation": thing.outline} if self.settings.masks else {}
-                kind = {"id": len(annotations) + 1, "image_id": number, "category_id": thing.label}  # 0 is none there
-                annotations.append(kind | place | outline | {"iscrowd": int(thing.crowd)})
-        categories = [{"id": i, "name": name} for i, name in enumerate(self.classes, 1)]
-        return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def find_split(folder: Path, split: str) -> tuple[Path, Path]:

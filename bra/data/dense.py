@@ -51,7 +51,6 @@ class Objects(NamedTuple):
     masks: Bool[Tensor, "b n y x"]  # as large as the image; 0 x 0 unless the settings ask for masks
     crowd: Bool[Tensor, "b n"]  # COCO's iscrowd: many objects in one, never in training
     area: Float[Tensor, "b n"]  # COCO's, in pixels
-    number: Int[Tensor, " b"]  # which image of its split, from 0
 
 
 @dataclass(frozen=True)

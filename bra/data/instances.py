@@ -32,14 +32,13 @@ class Thing(NamedTuple):
 
 
 class Photograph(NamedTuple):
-    """An image's file and what to call it, its size, its objects, and which of its split it is, from 0."""
+    """An image's file and what to call it, its size, and its objects."""
 
     content: Path
     name: str
     width: int
     height: int
     things: list[Thing]
-    number: int
 
 
 class Photographs(Sequence):
@@ -62,7 +61,7 @@ class Photographs(Sequence):
             raise IndexError(i)
         name, width, height, things = json.loads(self.block[self.ends[i] : self.ends[i + 1]].tobytes())
         path = self.folder / name
-        return Photograph(path, printable(path), width, height, [Thing(*thing) for thing in things], i)
+        return Photograph(path, printable(path), width, height, [Thing(*thing) for thing in things])
 
 
 def read_instances(path: Path, folder: Path, masks: bool) -> tuple[dict[int, str], list[Photograph]]:
@@ -143,7 +142,7 @@ def read_images(content: dict, path: Path, folder: Path) -> dict[int, Photograph
         if identity in images or min(width, height) < 1:
             raise ValueError(f"{where} must be there once and at least 1 x 1, but is {width} x {height} or there twice")
         file = folder / require_inside(field(entry, "file_name", str, where), where)
-        images[identity] = Photograph(file, printable(file), width, height, [], len(images))
+        images[identity] = Photograph(file, printable(file), width, height, [])
     if not images:
         raise ValueError(f"{printable(path)} must hold images, but holds none")
     if missing := [photograph.name for photograph in images.values() if not photograph.content.exists()]:

@@ -32,7 +32,8 @@ class TrainConfig:
     """What to learn. Of an image: recall, fashion-mnist:FOLDER, folder:FOLDER (with train/CLASS/* and val/CLASS/*),
     hf:NAME. Of its pixels: recall-pixels, ade20k:FOLDER, masks:FOLDER. Boxes: recall-boxes, coco:FOLDER."""
     model: Literal[(*MODELS,)] | None = None
-    """Which BiFormer; None: board for boards, nano for other data."""
+    """Which BiFormer; None: board for boards, nano for other data. board-pyramid: board with its second block a level
+    higher."""
     weights: Path | None = None
     """Stages to start from: a published checkpoint, or model.safetensors of a run; None: random ones."""
     dense: Dense = field(default_factory=Dense)
@@ -138,9 +139,9 @@ class TrainConfig:
             )
         if self.on_boards and self.augment != Augment():
             raise ValueError(f"augment must be left out for {self.data}, whose boards are always fresh")
-        if self.model_name == "board" and self.without:
+        if self.model_name.startswith("board") and self.without:
             raise ValueError(
-                f"without must be left out for model board, which has neither LCE nor position code, "
+                f"without must be left out for model {self.model_name}, which has neither LCE nor position code, "
                 f"but is {', '.join(self.without)}: with model nano there is something to leave out"
             )
         self.images()

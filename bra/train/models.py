@@ -17,6 +17,8 @@ from bra.train.routers import ROUTERS
 from bra.train.runs import RunFolder
 from bra.train.tasks import HEADS, TASKS
 
+FOR_BOARDS = ("board", "board-pyramid", "nano")
+
 
 def build_model(config: TrainConfig, data: DataSet) -> nn.Module:
     """The network that `config` asks for, its weights drawn from the seed: a BiFormer, or a head on its stages.
@@ -39,10 +41,10 @@ def build_stages(config: TrainConfig, data: DataSet) -> BiFormer:
     """The BiFormer itself. Raises ValueError if k does not fit."""
     model = MODELS[config.model_name]
     if isinstance(data, RecallBoards):
-        if config.model_name not in ("board", "nano"):
+        if config.model_name not in FOR_BOARDS:
             raise ValueError(
-                f"model must be board or nano for {config.data}, whose boards are too small for the others, "
-                f"but is {config.model}"
+                f"model must be one of {', '.join(FOR_BOARDS)} for {config.data}, whose boards are too small for the "
+                f"others, but is {config.model}"
             )
         model = replace(model, grid=(config.recall.cells, config.recall.cells))  # one region a cell
     k = math.prod(model.grid) if config.router == "all" else config.k

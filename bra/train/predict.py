@@ -81,23 +81,24 @@ def predict(folder: Path, photo: Path, out: Path | None = None) -> str:
     model, data, config = load_network(folder)
     pixels = read_photograph(photo, data, config)
     said = model(normalise(pixels[None], data.mean, data.std))
-    out = (out or photo.with_name(f"{photo.stem}-{data.asks}")).with_suffix("")
-    picture, shown = out.with_name(f"{out.name}-picture.png"), pixels / 127.5 - 1
+    stem = f"{photo.stem}-{data.asks}" if out is None else out.name.removesuffix(".png").removesuffix(".json")
+    mask, objects, picture = ((out or photo).with_name(stem + end) for end in (".png", ".json", "-picture.png"))
+    shown = pixels / 127.5 - 1
     if data.asks == "classes":
         best = said[0].softmax(dim=0).topk(min(5, len(data.classes)))
         return "\n".join(f"{share:6.1%}  {data.classes[i]}" for share, i in zip(best.values, best.indices, strict=True))
     if data.asks == "boxes":
         found = {name: value.tolist() for name, value in said[0].items() if name in ("boxes", "labels", "scores")}
         found["labels"] = [data.classes[i - 1] for i in found["labels"]]
-        write_atomically(out.with_suffix(".json"), json.dumps(found) + "\n")
+        write_atomically(objects, json.dumps(found) + "\n")
         draw.boxed(shown, {"found": said[0]["boxes"][said[0]["scores"] > SURE]}).save(picture)
         sure = sum(score > SURE for score in found["scores"])
-        return f"{sure} objects with a score above {SURE}: {out.with_suffix('.json')}, {picture}"
+        return f"{sure} objects with a score above {SURE}: {objects}, {picture}"
     with open_image(photo, str(photo)) as image:
         width, height = upright_size(image)
     marks = F.interpolate(said, (height, width), mode="bilinear", align_corners=False)[0].argmax(dim=0)
-    Image.fromarray(marks.numpy().astype(np.uint8)).save(out.with_suffix(".png"))
+    Image.fromarray(marks.numpy().astype(np.uint8)).save(mask)
     draw.class_maps(shown, {"found": said[0].argmax(dim=0)}, data.classes).save(picture)
     shares = marks.flatten().bincount(minlength=len(data.classes)) / marks.numel()
     told = [f"{share:6.1%}  {name}" for share, name in zip(shares.tolist(), data.classes, strict=True) if share > 0]
-    return "\n".join([*told, f"{out.with_suffix('.png')}, {picture}"])
+    return "\n".join([*told, f"{mask}, {picture}"])

@@ -93,17 +93,10 @@ def attend(q, k, v, index, heads, scale=None, valid=None):
 
 def depthwise(x, weight, bias):
     """(b h w c) filtered channel by channel; weight (c 1 s s), zeros beyond the border."""
-    h, w = x.shape[1:3]
-    side = weight.shape[-1]
-    out = np.zeros_like(x) + bias
-    for y in range(h):
-        for x_ in range(w):
-            for dy in range(side):
-                for dx in range(side):
-                    yy, xx = y + dy - side // 2, x_ + dx - side // 2
-                    if 0 <= yy < h and 0 <= xx < w:
-                        out[:, y, x_] += x[:, yy, xx] * weight[:, 0, dy, dx]
-    return out
+    channels = range(len(weight))
+    whole = np.zeros((len(weight), *weight[:, 0].shape))
+    whole[channels, channels] = weight[:, 0]
+    return convolve(x, whole, bias)
 
 
 def convolve(x, weight, bias=0):
