@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex, to_rgba
 import bra
 from bra import draw
 from bra.draw.frames import dimmed, owners
-from bra.draw.picture import HEAT, WIDTH
+from bra.draw.picture import HEAT, PAGE
 from bra.draw.regions import ASKS, READS, SHOULD, side_by_side
 from bra.look.statistics import LayerStatistics, RoutingStatistics, rollout
 from bra.look.views import View, look
@@ -394,5 +394,5 @@ def test_many_panels_stand_in_rows_without_empty_ones(panels, wide, columns):
     figure, axes = side_by_side(panels, (wide, 2))
     assert len(axes) == len(figure.axes) == panels
     assert len({one.get_subplotspec().colspan.start for one in axes}) == columns
-    assert figure.get_figwidth() <= WIDTH
+    assert figure.get_figwidth() <= PAGE
     assert figure.get_figwidth() / columns >= 0.75 * wide or columns == 1, "rows instead of shrinking"

@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from bra.draw.picture import BLACK, SMALL, YELLOW, Picture, Point
+from bra.draw.picture import BLACK, PAGE, SMALL, YELLOW, Picture, Point
 
 WIDTH, HEIGHT = 2.6, 0.9  # of a box; 14 units are the width of the map
 BOXES = {  # step: (x, y of its centre, what it does)
     "partition": (4.1, 1.5, "01 partition\ncut into regions"),
-    "adjacency": (4.1, 3.1, "02 adjacency\nwhich are related?"),
+    "adjacency": (4.1, 3.1, "02 adjacency\nwho is related?"),
     "topk": (8.5, 3.1, "03 topk\nwhom to read?"),
     "patterns": (8.5, 4.5, "00 patterns\na fixed table"),
     "gather": (8.5, 1.5, "04 gather\nbring the tokens"),
@@ -35,7 +35,7 @@ FRAMES = {
 
 def bra_map(step: str) -> Picture:
     """The map that heads every notebook, with one step lit."""
-    figure = Figure(figsize=(7, 4.25), layout="constrained")
+    figure = Figure(figsize=(PAGE, 4.1), layout="constrained")
     axes = empty(figure, (0, 14), (-2.7, 5.8))
     for number, (name, label) in enumerate(FRAMES.items()):
         frame(axes, label, number - 1, lit=name == step)

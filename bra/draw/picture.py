@@ -18,10 +18,11 @@ LINES = (("o-", BLUE), ("s--", VERMILION), ("^:", GREEN), ("d-.", PURPLE), ("v-"
 Point = tuple[int | float, int | float]
 HEAT = "cividis"  # even steps of lightness: it reads in greyscale, and with any kind of colour vision
 
-COLUMN = 720  # CSS pixels: a wider picture is scaled down to the column of text, of the book at 1280 pixels and more
+COLUMN = 688  # CSS pixels: the book's column of text at 1280, JupyterLab's is wider; what is wider is scaled down
 DOTS = 100  # pixels an inch of a figure
-WIDTH = 7.0  # inches, with the rim of the file less than the column: the widest figure that is shown as it is
+PAGE = 6.75  # inches, with the rim of the file less than the column: the widest figure that is shown as it is
 SMALL = 9  # points, the smallest text: it is shown a little larger, see `smallest_text`
+WHOLE = {"integer": True, "steps": [1, 2, 5, 10]}  # ticks of an axis on which only whole numbers mean something
 EXPONENT = 0.7  # matplotlib's size of an exponent, of the text's
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from bra.draw.picture import BLACK, BLUE, LINES, SKY, SMALL, VERMILION, WIDTH, Picture, Point
+from bra.draw.picture import BLACK, BLUE, LINES, PAGE, SKY, SMALL, VERMILION, WHOLE, Picture, Point
 
 SCORES = {"accuracy": "accuracy", "iou": "IoU", "ap": "average precision"}  # what figures call them
 
@@ -20,7 +20,7 @@ def training_curves(metrics: Sequence[dict], score: str = "accuracy") -> Picture
     steps = [line for line in metrics if "loss" in line]
     tests = [line for line in metrics if "held_out" in line]
     blocks = len(tests[-1]["held_out"].get("hit_rate", []))
-    figure = Figure(figsize=(WIDTH, 2.8), layout="constrained")
+    figure = Figure(figsize=(PAGE, 2.8), layout="constrained")
     loss, accuracy, *hits = figure.subplots(1, 3 if blocks else 2)
 
     at = [line["step"] for line in steps]
@@ -47,7 +47,7 @@ def training_curves(metrics: Sequence[dict], score: str = "accuracy") -> Picture
         axes.set(title="Hit rate, held out", xlabel="step", ylim=(0, 1.03))
         axes.legend(loc="lower right", fontsize=SMALL)
     for axes in figure.axes:
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(4, **WHOLE))
     return Picture(figure, alt + ".")
 
 
@@ -58,7 +58,7 @@ def router_comparison(runs: Sequence[dict], chance: float, luck: float = 4 / 16)
     chosen at random, four of a board's 16.
     """
     labels = list(dict.fromkeys(run["label"] for run in runs))
-    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 5.4), layout="constrained")
     accuracy, hits = figure.subplots(2, 1, sharex=True)
     told = []
     for i, label in enumerate(labels):
@@ -101,7 +101,7 @@ def curves(
     """
     if len(lines) > len(LINES):
         raise ValueError(f"lines must be at most {len(LINES)}, to tell them apart, but are {len(lines)}")
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     axes = figure.subplots()
     for (name, y), (style, colour) in zip(lines.items(), LINES[: len(lines)], strict=True):
         axes.plot(x, y, style, color=colour, label=name, markersize=4)
@@ -114,7 +114,7 @@ def curves(
         axes.set_xticks(x, [f"{value:g}" for value in x])
         axes.minorticks_off()
     elif all(float(value).is_integer() for value in x):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # no epoch 1.5
+        axes.xaxis.set_major_locator(MaxNLocator("auto", **WHOLE))  # no epoch 1.5
     if "y" in log:
         logarithmic(axes)
     elif labels[1].startswith(("hit rate", "share")):
@@ -139,7 +139,7 @@ def logarithmic(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value) if f"{value:e}"[0] in "25" else ""))
 
 
-def short(value: float) -> str:
+def short(value: int | float) -> str:
     """200, 10 k, 1 M, 1 G, 1 T."""
     power = max(0, min(4, int(math.log10(value) / 3 + 1e-9))) if value >= 10_000 else 0
     return f"{value / 1000**power:g} {' kMGT'[power]}".strip()
@@ -148,7 +148,7 @@ def short(value: float) -> str:
 def bars(parts: Mapping[str, Mapping[str, int | float]], label: str, title: str) -> Picture:
     """One bar a name, made of named parts, one behind the other; label names the axis."""
     names = list(dict.fromkeys(name for part in parts.values() for name in part))
-    figure = Figure(figsize=(WIDTH, 1.5 + 0.45 * len(parts)), layout="constrained")
+    figure = Figure(figsize=(PAGE, 1.5 + 0.45 * len(parts)), layout="constrained")
     axes = figure.subplots()
     for row, part in enumerate(parts.values()):
         start = 0
@@ -177,7 +177,7 @@ def scaling(
 
     What was not measured is NaN.
     """
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, 3.4), layout="constrained")
     told = []
     for axes, lines, what in zip(figure.subplots(1, 2), (seconds, gigabytes), ("seconds", "GiB, peak"), strict=True):
         for (name, y), (style, colour) in zip(lines.items(), LINES, strict=False):

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.picture import BLACK, HEAT, SKY, SMALL, VERMILION, WIDTH, Picture, Point, colour_bar
+from bra.draw.picture import BLACK, HEAT, PAGE, SKY, SMALL, VERMILION, Picture, Point, colour_bar
 from bra.partition import partition_regions
 from bra.patterns import Grid
 
@@ -27,9 +27,9 @@ def side_by_side(panels: int, size: Point) -> tuple[Figure, list[Axes]]:
 
     size: (width, height) in inches, a title included. A row may make them up to a quarter narrower, but no wider.
     """
-    rows = -(-panels // max(1, min(panels, int(WIDTH / (0.75 * size[0])))))
+    rows = -(-panels // max(1, min(panels, int(PAGE / (0.75 * size[0])))))
     columns = -(-panels // rows)
-    width = min(size[0], WIDTH / columns)
+    width = min(size[0], PAGE / columns)
     height = (size[1] - TITLE) * width / size[0] + TITLE
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -24,7 +24,7 @@ from bra.draw.frames import (
     scaled,
     show,
 )
-from bra.draw.picture import BLACK, HEAT, SKY, SMALL, VERMILION, WIDTH, Picture, colour_bar, count
+from bra.draw.picture import BLACK, HEAT, PAGE, SKY, SMALL, VERMILION, Picture, colour_bar, count
 from bra.draw.regions import ASKS, READS, SHOULD, TITLE, in_colour, name_frames, side_by_side
 from bra.look.statistics import rollout
 from bra.look.views import View
@@ -42,7 +42,7 @@ def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int |
     require_region("query", query, view.grid)
     image = in_colour(image)
     height = panel(image)[1] + TITLE
-    figure = Figure(figsize=(WIDTH, height + 3.2), layout="constrained")
+    figure = Figure(figsize=(PAGE, height + 3.2), layout="constrained")
     rows = figure.add_gridspec(2, 2, height_ratios=[height, 2.4])
     first, bars, matrix = (figure.add_subplot(at) for at in (rows[0, 0], rows[1, :], rows[0, 1]))
     read = view.reads(query)

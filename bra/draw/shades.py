@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from bra.draw.picture import BLACK, HEAT, SMALL, VERMILION, WIDTH, Picture, colour_bar
+from bra.draw.picture import BLACK, HEAT, PAGE, SMALL, VERMILION, WHOLE, Picture, colour_bar
 from bra.draw.tokens import number
 
-BESIDE, ABOVE = 0.6, 0.75  # inches of a panel for the numbers and names of its rows and columns
+BESIDE, ABOVE = 0.58, 0.75  # inches of a panel for the numbers and names of its rows and columns
 NARROW = 1.3  # inches: a narrower panel has no room for a title
 LETTER = 5.8 / 72  # inches, the width of one in a title
 
@@ -53,7 +53,7 @@ def matrices(
             colour_bar(axes, image)
         if not written[n]:
             for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(MaxNLocator(6, integer=True))
+                axis.set_major_locator(MaxNLocator(6, **WHOLE))
         rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
         told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
         for i, row in enumerate([] if chosen is None else chosen[n].tolist()):
@@ -71,16 +71,16 @@ def is_written(matrix: Shaped[Tensor, "_ _"], least: float, among: int) -> bool:
     Of yes or no only those of a small one: they are seen.
     """
     most = 64 if matrix.dtype == torch.bool else 400 if among <= 2 else 100
-    return matrix.numel() <= most and matrix.shape[1] * least <= WIDTH - BESIDE
+    return matrix.numel() <= most and matrix.shape[1] * least <= PAGE - BESIDE
 
 
 def sides(matrix: Shaped[Tensor, "_ _"], among: int, ranked: bool) -> tuple[bool, float, float]:
     """Whether numbers are written, and least and best side of a cell in inches, which may have to hold a rank too."""
     longest = max(len(number(value)) for value in matrix.flatten()[:400])
-    least = max((6 * longest + 3) / 72, 0.44 if ranked else 0.25)
+    least = max((5 * longest + 3) / 72, 0.44 if ranked else 0.25)
     if is_written(matrix, least, among):
         return True, least, max(least, 0.6 if ranked else 0.45)
-    return False, max(NARROW / matrix.shape[1], 0.045), 2.9 / max(matrix.shape)
+    return False, max(NARROW / matrix.shape[1], 0.043), 2.9 / max(matrix.shape)
 
 
 def in_rows(
@@ -95,15 +95,15 @@ def in_rows(
     def wide(side, columns):  # the widest of each column of the figure
         return [max(NARROW, *(shapes[i][1] * side[i] for i in range(place, n, columns))) for place in range(columns)]
 
-    columns = next(c for c in range(n, 0, -1) if c == 1 or sum(wide(least, c)) <= WIDTH - c * BESIDE)
-    room = WIDTH - columns * BESIDE
+    columns = next(c for c in range(n, 0, -1) if c == 1 or sum(wide(least, c)) <= PAGE - c * BESIDE)
+    room = PAGE - columns * BESIDE
     shrunk = min(1.0, room / sum(wide(best, columns)))
     side = [max(small, shrunk * large) for small, large in zip(least, best, strict=True)]
     heights = [
         max(shapes[i][0] * side[i] for i in range(start, min(start + columns, n))) for start in range(0, n, columns)
     ]
     widths = wide(side, columns)
-    size = min(WIDTH, sum(widths) + columns * BESIDE), sum(heights) + len(heights) * ABOVE
+    size = min(PAGE, sum(widths) + columns * BESIDE), sum(heights) + len(heights) * ABOVE
     figure = Figure(figsize=size, layout="constrained")
     ratios = {"width_ratios": widths, "height_ratios": heights}
     axes = list(figure.subplots(len(heights), columns, squeeze=False, **ratios).flat)

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bra.draw.picture import BLACK, HEAT, SKY, SMALL, VERMILION, WIDTH, Picture, colour_bar, count
+from bra.draw.picture import BLACK, HEAT, PAGE, SKY, SMALL, VERMILION, Picture, colour_bar, count
 from bra.look.statistics import RoutingStatistics
 
 MOST = 14  # layers whose overlaps can still be read as numbers
@@ -18,7 +18,7 @@ def routing_statistics(statistics: RoutingStatistics) -> Picture:
     layers = statistics.layers
     n = len(layers)
     heights = 0.8 + 0.3 * n, 1.2 + min(5.0, 0.45 * n)
-    figure = Figure(figsize=(WIDTH, sum(heights) + 0.4), layout="constrained")
+    figure = Figure(figsize=(PAGE, sum(heights) + 0.4), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     bars = above.subplots(1, 3, sharey=True)
     names = {"self_share": "reads itself, share", "distance": "distance, regions", "entropy": "entropy, bits"}

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, SMALL, VERMILION, WIDTH, YELLOW, Picture
+from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, SMALL, VERMILION, YELLOW, Picture
 from bra.draw.regions import TITLE, side_by_side
 
 # by region: colour and strength, so that neighbours differ in greyscale too; the region's number stands in the corner
@@ -53,7 +53,7 @@ def token_rows(rows: Shaped[Tensor, "r n"], owners: Int[Tensor, "r n"], labels: 
     """One row of tokens for each label: the regions laid out, or what each region has gathered."""
     r, n = rows.shape
     beside = max(map(len, labels)) * 6 / 72 + 0.6  # inches: 6 points a letter
-    figure = Figure(figsize=(min(WIDTH, 0.55 * n + beside), 0.55 * r + 0.6), layout="constrained")
+    figure = Figure(figsize=(min(PAGE, 0.55 * n + beside), 0.55 * r + 0.6), layout="constrained")
     axes = figure.subplots()
     blank(axes, (r, n), title)
     axes.set_yticks(np.arange(r) + 0.5, labels)
