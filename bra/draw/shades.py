@@ -32,7 +32,7 @@ def matrices(
 
     With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
     white lines part each matrix into blocks of so many rows and columns. With `same_shades`, equal numbers have equal
-    shades in all of them. Where numbers are not written, a bar says what shades mean.
+    shades in all of them. Where numbers are not written, a bar says what shades mean, of equal ones beside the last.
     """
     written, least, best = zip(*(sides(v, len(values), chosen is not None) for v in values), strict=True)
     figure, panels, widths = in_rows([v.shape for v in values], least, best)
