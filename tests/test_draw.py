@@ -13,7 +13,7 @@ from PIL import Image
 
 from bra import draw
 from bra.data.recall import Recall
-from bra.draw.picture import HEAT, LINES, YELLOW
+from bra.draw.picture import HEAT, LINES, PAGE, YELLOW
 from bra.draw.regions import ASKS, READS, SHOULD
 
 GRID = (2, 3)  # of `wide`, whose regions have 7 x 11 pixels
@@ -163,9 +163,10 @@ def test_boards_frame_who_asks_what_it_reads_and_what_it_should(wide):
     assert shows(left, wide[0]) and shows(right, wide[1])
     assert all(box.get_path_effects() for box in left.patches), "a rim shows a frame on a glyph of its own colour"
     assert picture.alt == (
-        "2 boards on a 2 x 3 grid; on 1 of them the right region is read: board 1: region 4 reads 5, 3 and should "
-        "read 3; board 2: region 2 reads 4, 0 and should read 1."
+        "Which shape has the colour of the plain square? 2 boards on a 2 x 3 grid; on 1 of them the right region is "
+        "read: board 1: region 4 reads 5, 3 and should read 3; board 2: region 2 reads 4, 0 and should read 1."
     )
+    assert picture.figure.get_suptitle() == "Which shape has the colour of the plain square?"
 
 
 def test_the_legend_names_each_frame(boards):
@@ -265,11 +266,12 @@ def test_router_comparison_draws_one_mark_a_seed():
     for axes, heights in ((accuracy, [0.75, 0.25, 0.75]), (hits, [0.375, 0.125, 0.375])):
         assert [bar.get_center()[0] for bar in axes.patches] == pytest.approx([0, 1, 2])
         assert [bar.get_height() for bar in axes.patches] == heights
-    assert [line.get_ydata().tolist() for line in hits.lines] == [[0.25, 0.5], [0.0625, 0.1875], [0.375]]
+    *marks, luck = hits.lines
+    assert [mark.get_ydata().tolist() for mark in marks] == [[0.25, 0.5], [0.0625, 0.1875], [0.375]]
     *marks, chance = accuracy.lines
     assert [mark.get_ydata().tolist() for mark in marks] == [[0.5, 1], [0.125, 0.375], [0.75]]
     assert all(round(x) == n for n, mark in enumerate(marks) for x in mark.get_xdata()), "marks stand on their bars"
-    assert list(chance.get_ydata()) == [0.2, 0.2]
+    assert list(chance.get_ydata()) == [0.2, 0.2] and list(luck.get_ydata()) == [0.25, 0.25], "4 of 16 regions"
     assert "x: accuracy 0.75, hit rate 0.38; y: accuracy 0.25, hit rate 0.12; z: " in picture.alt
 
 
@@ -277,12 +279,19 @@ def test_router_comparison_names_routers_and_chance():
     runs = [{"label": label, "held_out": {"accuracy": 0.5, "hit_rate": [0.5]}} for label in "pqr"]
     picture = draw.router_comparison(runs, 0.2)
     assert titles(picture) == ["Accuracy, held out", "Hit rate of the better block"]
+    assert ticks(picture.figure.axes[1].xaxis) == [(0, "p"), (1, "q"), (2, "r")], "named once, below both"
     for axes in picture.figure.axes:
-        assert ticks(axes.xaxis) == [(0, "p"), (1, "q"), (2, "r")]
+        assert axes.get_xticks().tolist() == [0, 1, 2]
         assert axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 1
         assert axes.get_yticks() == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    accuracy = picture.figure.axes[0]
-    assert named(accuracy) == {"guessing a shape on the board": looks(accuracy.lines[-1])}
+    for axes, guess in zip(
+        picture.figure.axes, ("guessing a shape on the board", "four regions of 16 at random"), strict=True
+    ):
+        legend = axes.get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["mean", "one seed", guess]
+        bar, mark, line = legend.legend_handles
+        assert bar.get_height() and mark.get_marker() == axes.lines[0].get_marker() == "o"
+        assert looks(line) == looks(axes.lines[-1]) and line.get_linestyle() == "--"
 
 
 @pytest.mark.parametrize("step", [*draw.flow.BOXES, *draw.flow.FRAMES])
@@ -478,9 +487,40 @@ def test_equal_numbers_have_equal_shades_where_asked(same):
 
 def test_large_matrices_are_shades_alone():
     assert not draw.matrices([torch.zeros(9, 8).bool()], ["A"]).figure.axes[0].texts, "yes or no is seen"
-    few, many = (draw.matrices([torch.zeros(2, n)], ["A"]) for n in (200, 201))
-    assert len(few.figure.axes[0].texts) == 400 and not many.figure.axes[0].texts
-    assert many.alt == "Matrix A, 2 x 201."
+    for few, many in (((20, 20), (21, 20)), ((2, 25), (2, 26))):  # 26 columns have no room
+        few, many = (draw.matrices([torch.zeros(size)], ["A"]).figure.axes[0] for size in (few, many))
+        assert len(few.texts) == few.get_images()[0].get_array().size and not few.child_axes
+        assert not many.texts and len(many.child_axes) == 1, "then a bar says what shades mean"
+    assert draw.matrices([torch.zeros(2, 201)], ["A"]).alt == "Matrix A, 2 x 201."
+
+
+def test_numbers_have_room_in_their_cells():
+    picture = draw.matrices([torch.full((4, 6), -1.25), torch.full((16, 16), -11.0)], ["A", "B"])
+    ranked = draw.matrices([torch.zeros(4, 4)], ["A"], chosen=[torch.tensor([[0, 1]] * 4)])
+    for each in (picture, ranked):
+        each.png()
+        for axes in each.figure.axes:
+            cell = axes.transData.transform([(0, 0), (1, -1)])
+            for text in axes.texts:
+                box = text.get_window_extent()
+                assert box.width < cell[1, 0] - cell[0, 0] and box.height < cell[1, 1] - cell[0, 1]
+            boxes = [text.get_window_extent() for text in axes.texts]
+            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+@pytest.mark.parametrize(
+    "shapes, rows",
+    [
+        ([(4, 8)] * 2, [0, 0]),
+        ([(7, 7)] * 4, [0, 0, 1, 1]),
+        ([(49, 49), (49, 49), (2, 2)], [0, 0, 1]),
+        ([(9, 70)] * 2, [0, 1]),
+    ],
+)
+def test_matrices_break_into_rows(shapes, rows):
+    figure = draw.matrices([torch.zeros(shape) for shape in shapes], ["A"] * len(shapes)).figure
+    assert [axes.get_subplotspec().rowspan.start for axes in figure.axes] == rows
+    assert figure.get_figwidth() <= PAGE
 
 
 def test_region_tables_lie_as_the_image_does():
@@ -537,7 +577,9 @@ def test_heat_maps_mark_who_asks_and_what_it_reads(wide, routed):
         assert axes.get_xticks().tolist() == [0, 1, 2] and axes.get_yticks().tolist() == [0, 1]
         assert [t.get_text() for t in axes.get_xticklabels()] == ["+0", "+1", "+2"]
         assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "3"], "row and column add up to the region"
-        assert axes.get_xlabel() == f"dark {affinity[query].min():.1f}, bright {affinity[query].max():.1f}"
+        assert axes.get_xlabel() == "number of a region: row + column"
+        (bar,) = axes.child_axes
+        assert bar.get_ylim() == pytest.approx((affinity[query].min().item(), affinity[query].max().item()))
         assert axes.yaxis_inverted() and not axes.xaxis_inverted(), "row 0 on top"
     assert picture.alt.startswith("An image on a 2 x 3 grid, with heat maps. region 4 (row 1, column 1) prefers ")
     assert f"; region 2 (row 0, column 2) prefers region {affinity[2].argmax()}" in picture.alt
@@ -590,6 +632,43 @@ def test_curves_are_logarithmic_where_asked(log):
     if "x" in log:
         assert ticks(axes.xaxis) == [(1, "1"), (2, "2"), (16, "16")]
         assert not len(axes.xaxis.get_minorticklocs())
+
+
+def test_logarithmic_numbers_are_written_without_exponents():
+    (axes,) = draw.curves([1, 2, 16], {"a": [3e5, 3e6, 2e11]}, ("x", "y"), log="y").figure.axes
+    axes.figure.draw_without_rendering()
+    assert {"1 M", "10 M", "1 G", "100 G"} <= {label.get_text() for label in axes.get_yticklabels()}
+    (axes,) = draw.curves([1, 2, 16], {"a": [0.4, 3, 2.1]}, ("x", "y"), log="y").figure.axes
+    axes.figure.draw_without_rendering()
+    assert {"0.5", "2"} <= {label.get_text() for label in axes.get_yticklabels(minor=True)}, "one label is too few"
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.05, "0.05"), (1, "1"), (5000, "5000"), (1e4, "10 k"), (1e6, "1 M"), (2e11, "200 G"), (1e13, "10 T")],
+)
+def test_large_numbers_are_short(value, text):
+    assert draw.plots.short(value) == text
+
+
+def test_a_share_stands_on_the_whole_scale():
+    for name, limits in (("hit rate", (0, 1.03)), ("share of the weights", (0, 1.03))):
+        (axes,) = draw.curves([1, 2], {"a": [0.7, 0.9]}, ("x", name)).figure.axes
+        assert axes.get_ylim() == limits
+    (axes,) = draw.curves([1, 2], {"a": [0.7, 0.9]}, ("x", "accuracy")).figure.axes
+    assert axes.get_ylim()[0] > 0.6
+
+
+def test_whole_numbers_have_whole_ticks():
+    (axes,) = draw.curves([1, 2, 3, 4], {"a": [1, 2, 3, 4]}, ("epoch", "y")).figure.axes
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    (axes,) = draw.curves([0.5, 1, 1.5], {"a": [1, 2, 3]}, ("x", "y")).figure.axes
+    assert not all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_the_legend_names_lines_in_the_order_of_their_ends():
+    (axes,) = draw.curves([1, 2], {"low": [5, 1], "high": [0, 3], "middle": [1, 2]}, ("x", "y")).figure.axes
+    assert list(named(axes)) == ["high", "middle", "low"]
 
 
 def test_more_curves_than_can_be_told_apart_are_refused():

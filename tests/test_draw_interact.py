@@ -128,3 +128,16 @@ def test_where_no_kernel_runs_the_first_picture_stands(asked):
     assert data["image/png"].startswith(b"\x89PNG") and "(1,)" in metadata["image/png"]["alt"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert data["text/plain"] == "Run this cell to choose a region."
+
+
+def test_a_wide_picture_stands_below_the_controls_instead_of_shrinking():
+    def show(region, width):
+        return draw.token_rows(torch.zeros(1, width), torch.zeros(1, width).long(), ["row"], "title")
+
+    figure = interact.choose_region(show, (1, 2), 0, width=(1, 8, 3))
+    (view,), (row,) = widgets(figure, HTML), figure.children
+    assert row.layout.flex_flow == "row wrap"
+    narrow = view.layout.min_width
+    widgets(figure, IntSlider)[0].value = 8
+    least = [int(re.fullmatch(r"min\(100%, (\d+)px\)", width)[1]) for width in (narrow, view.layout.min_width)]
+    assert least[0] < least[1] == pytest.approx(100 * show(0, 8).figure.get_figwidth(), abs=1)

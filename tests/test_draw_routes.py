@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex, to_rgba
 import bra
 from bra import draw
 from bra.draw.frames import dimmed, owners
-from bra.draw.picture import HEAT
+from bra.draw.picture import HEAT, PAGE
 from bra.draw.regions import ASKS, READS, SHOULD, side_by_side
 from bra.look.statistics import LayerStatistics, RoutingStatistics, rollout
 from bra.look.views import View, look
@@ -204,7 +204,7 @@ def test_token_attention_lays_each_head_on_the_grey_image(image):
         assert heat.get_extent() == [-0.5, 116.5, 76.5, -0.5] and heat.get_interpolation() == "nearest"
         assert sorted(framed(axes, READS)) == sorted(view.index[4].tolist())
         n = sum(expected_box(region)[2] * expected_box(region)[3] for region in view.index[4].tolist()) / 13 / 11
-        assert n < 30 and axes.get_title() == f"head {head}: up to {weights[head].max():.1%}, even {1 / n:.1%}"
+        assert n < 30 and axes.get_title() == f"head {head}: up to {weights[head].max():.1%}\neven {1 / n:.1%}"
         row, column = divmod(int(weights[head].argmax()), 9)
         assert f"head {head} gives most, {weights[head].max():.1%}, to token ({row}, {column})" in picture.alt
     assert (
@@ -283,16 +283,19 @@ def test_statistics_stand_beside_those_of_random_routing(n):
     assert [axes.get_title() for axes in bars] == ["reads itself, share", "distance, regions", "entropy, bits"]
     assert bars[0].get_ylim() == (n - 0.5, -0.5), "the first layer on top"
     assert [label.get_text() for label in bars[0].get_yticklabels()] == [f"layer {i}" for i in range(n)]
-    assert matrix.get_images()[0].get_array().filled(math.nan) == pytest.approx(statistics.overlap.numpy(), nan_ok=True)
+    others = 100 * statistics.overlap.clone().fill_diagonal_(math.nan).numpy()
+    assert matrix.get_images()[0].get_array().filled(math.nan) == pytest.approx(others, nan_ok=True)
+    assert matrix.child_axes[0].get_ylim() == (0, 100), "a bar says what shades mean"
     random = statistics.random_overlap
     words = {text.get_position(): text.get_text() for text in matrix.texts}
     assert words == {
         (j, i): f"{100 * statistics.overlap[i, j]:.0f}\n({100 * random[i, j]:.0f})"
         for i in range(n)
         for j in range(n)
-        if not statistics.overlap[i, j].isnan()
+        if i != j and not statistics.overlap[i, j].isnan()
     }
-    assert names(picture.figure) == ["a random router, and its overlap in brackets"]
+    assert names(picture.figure.subfigs[0]) == ["a random router"] and "in brackets" in matrix.get_title()
+    assert [label.get_text() for label in matrix.get_yticklabels()] == [f"layer {i}" for i in range(n)]
     one = statistics.layers[-1]
     told = f"{one.label}: {one.self_share:.2f} (random {one.random_self_share:.2f}), {one.distance:.2f} ("
     assert told in picture.alt and f"over {statistics.images} images" in picture.alt
@@ -365,7 +368,10 @@ def test_frames_are_thinner_on_small_regions(image):
     assert thin.get_linewidth() < READS["linewidth"] == thick.get_linewidth()
     rims = [box.get_path_effects()[0] for box in (thin, thick)]
     assert all(to_rgba(rim._gc["foreground"]) == to_rgba("black") for rim in rims), "a rim that shows on any ground"
-    assert thin.figure.axes[0].texts[0].get_fontsize() < thick.figure.axes[0].texts[0].get_fontsize() == 9
+    assert {text.get_fontsize() for box in (thin, thick) for text in box.figure.axes[0].texts} == {9}
+    index = torch.arange(1024)[:, None]
+    tiny = View((32, 32), (32, 32), "mine", index, torch.zeros(1024, 1024))
+    assert not draw.readers(torch.zeros(3, 64, 64), tiny, 1).figure.axes[0].texts, "no room for a rank"
 
 
 def test_the_rest_is_dimmed_a_little(image):
@@ -381,8 +387,12 @@ def test_the_lines_of_regions_beyond_the_image_do_not_stretch_it():
     assert axes.get_title() == "3 regions that read region 0"
 
 
-@pytest.mark.parametrize("panels, columns", [(1, 1), (4, 2), (5, 5), (7, 5)])
-def test_many_panels_stand_in_rows_of_five_without_empty_ones(panels, columns):
-    figure, axes = side_by_side(panels, (1, 1))
+@pytest.mark.parametrize(
+    "panels, wide, columns", [(1, 3, 1), (3, 2.6, 3), (4, 2.9, 2), (4, 1, 4), (5, 2.6, 3), (7, 1.4, 4), (2, 9, 1)]
+)
+def test_many_panels_stand_in_rows_without_empty_ones(panels, wide, columns):
+    figure, axes = side_by_side(panels, (wide, 2))
     assert len(axes) == len(figure.axes) == panels
     assert len({one.get_subplotspec().colspan.start for one in axes}) == columns
+    assert figure.get_figwidth() <= PAGE
+    assert figure.get_figwidth() / columns >= 0.75 * wide or columns == 1, "rows instead of shrinking"

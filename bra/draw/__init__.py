@@ -7,7 +7,7 @@ does not see it.
 from bra.draw.flow import bra_map, data_flow
 from bra.draw.marks import boxed, class_maps, marked_boards
 from bra.draw.picture import Picture
-from bra.draw.plots import bars, curves, router_comparison, routing_statistics, scaling, training_curves
+from bra.draw.plots import bars, curves, router_comparison, scaling, training_curves
 from bra.draw.regions import (
     heat_maps,
     images,
@@ -19,7 +19,9 @@ from bra.draw.regions import (
     show_image,
 )
 from bra.draw.routes import readers, routed_stages, routing, routing_rollout, token_attention
-from bra.draw.tokens import matrices, token_grids, token_rows
+from bra.draw.shades import matrices
+from bra.draw.statistics import routing_statistics
+from bra.draw.tokens import token_grids, token_rows
 
 __all__ = [
     "Picture",

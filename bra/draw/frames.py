@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.picture import BLACK, HEAT, Point
+from bra.draw.picture import BLACK, HEAT, SMALL, Point
 from bra.draw.regions import READS, outline_box, show_grid
 from bra.look.views import View
 from bra.patterns import Grid
 
-SIDE = 4.0  # inches, the longer side of an image
+SIDE = 3.4  # inches, the longer side of an image: two stand side by side
 
 
 def show(axes: Axes, image: Float[Tensor, "3 h w"], view: View, title: str) -> None:
@@ -46,9 +46,8 @@ def frame_regions(axes: Axes, view: View, labels: Mapping[int, str], style: dict
         corner, size = box(view, region, image)
         if min(size) > 0:
             points = 72 * SIDE * min(size) / max(image)
-            outline_box(
-                axes, corner, size, inset * min(size), label, min(9, max(5, 0.38 * points)), **scaled(style, points)
-            )
+            shown = label if points > 1.6 * SMALL else ""  # smaller regions have no room for what can be read
+            outline_box(axes, corner, size, inset * min(size), shown, **scaled(style, points))
 
 
 def scaled(style: dict, points: float) -> dict:

@@ -1,7 +1,7 @@
 """Figures that answer: a `Picture` drawn anew when the reader chooses a region or moves a slider.
 
-Every control is a standard widget and takes the keyboard. It needs a running kernel; the notebooks show a still figure
-above each.
+Every control is a standard widget and takes the keyboard. It needs a running kernel; where none runs, its first picture
+stands in its place.
 """
 
 import base64
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from ipywidgets import HTML, GridBox, HBox, IntSlider, Layout, ToggleButton, VBox
 
-from bra.draw import Picture
+from bra.draw.picture import DOTS, Picture
 from bra.patterns import Grid
 
 
@@ -35,7 +35,7 @@ class Interactive(VBox):
 
 
 def as_html(picture: Picture) -> str:
-    """The picture as an <img> with its alternative text."""
+    """The picture as an <img> with its alternative text, as wide as it is or as the page."""
     data = base64.b64encode(picture.png()).decode()
     return f'<img style="max-width: 100%" src="data:image/png;base64,{data}" alt="{html.escape(picture.alt)}">'
 
@@ -73,8 +73,9 @@ def choose_region(
     for button in buttons:
         button.observe(choose, "value")
     left = VBox([*controls, board], layout=Layout(flex="0 0 auto"))  # sliders first: the Tab key finds them at once
+    both = HBox([left, view], layout=Layout(flex_flow="row wrap"))  # on a narrow page one below the other
     named = "".join(f" and move {name}" for name in sliders)
-    return Interactive(HBox([left, view]), hint=f"choose a region{named}", picture=redraw())
+    return Interactive(both, hint=f"choose a region{named}", picture=redraw())
 
 
 def move_sliders(show: Callable[..., Picture], **sliders: tuple[int, int, int]) -> Interactive:
@@ -91,7 +92,7 @@ def driven(
         name: IntSlider(start, lowest, highest, description=name, continuous_update=False)
         for name, (lowest, highest, start) in sliders.items()
     }
-    view = HTML(layout=Layout(flex="1 1 0", min_width="0"))  # so that a wide picture does not squeeze the controls
+    view = HTML(layout=Layout(flex="1 1 0"))
 
     def redraw(_=None):
         try:
@@ -99,6 +100,8 @@ def driven(
         except Exception as error:  # a widget would swallow it and leave the old picture standing
             view.value = f"<p role='alert'>{html.escape(f'{type(error).__name__}: {error}')}</p>"
             return None
+        wide = DOTS * picture.figure.get_figwidth()
+        view.layout.min_width = f"min(100%, {wide:.0f}px)"  # its text would shrink with it
         view.value = as_html(picture)
         return picture
 

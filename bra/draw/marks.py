@@ -11,7 +11,7 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from bra.data.base import IGNORED
-from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture, count
+from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, VERMILION, YELLOW, Picture, count
 from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, routed_boards, show_image, side_by_side
 from bra.patterns import Grid
 
@@ -89,7 +89,9 @@ def class_maps(image: Float[Tensor, "3 h w"], maps: dict[str, Int[Tensor, "h w"]
         told.append(f"{name}: " + ", ".join(f"{classes[c]} {(said == c).float().mean():.0%}" for c in shown))
     keys = [Patch(facecolor="white", edgecolor=BLACK)]
     keys += [Patch(facecolor=f, hatch=h, edgecolor=BLACK) for f, h in zip(FILLS, HATCHES, strict=True)]
-    figure.legend(keys[: len(shown)], [classes[c] for c in shown], loc="outside lower center", ncols=4, frameon=False)
+    names = [classes[c] for c in shown]
+    columns = int(PAGE * 72 / (6 * max(map(len, names), default=0) + 50))  # 6 points a letter, and the patch
+    figure.legend(keys[: len(shown)], names, loc="outside lower center", ncols=max(1, min(4, columns)), frameon=False)
     return Picture(figure, f"An image and the classes of its pixels. {'; '.join(told)}.")
 
 

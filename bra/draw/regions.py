@@ -10,20 +10,28 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, Point
+from bra.draw.picture import BLACK, HEAT, PAGE, SKY, SMALL, VERMILION, Picture, Point, colour_bar
 from bra.partition import partition_regions
 from bra.patterns import Grid
 
 RIM = [withStroke(linewidth=5, foreground=BLACK)]  # so that a frame shows on a glyph of its own colour
 ASKS = {"edgecolor": "white", "linestyle": ":", "linewidth": 3, "path_effects": RIM}
 READS = {"edgecolor": SKY, "linestyle": "--", "linewidth": 2, "path_effects": RIM}
+TITLE = 0.3  # inches, the height of one
+QUESTION = "Which shape has the colour of the plain square?"
 SHOULD = {"edgecolor": VERMILION, "linestyle": "-", "linewidth": 2.5, "path_effects": RIM}
 
 
 def side_by_side(panels: int, size: Point) -> tuple[Figure, list[Axes]]:
-    """Axes of one size each: up to five in a row, but four in two rows, so that a page shows them large enough."""
-    rows, columns = (2, 2) if panels == 4 else (-(-panels // 5), min(panels, 5))
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    """Axes of one size each, in as many rows of equal length as a page needs to show them large enough.
+
+    size: (width, height) in inches, a title included. A row may make them up to a quarter narrower, but no wider.
+    """
+    rows = -(-panels // max(1, min(panels, int(PAGE / (0.75 * size[0])))))
+    columns = -(-panels // rows)
+    width = min(size[0], PAGE / columns)
+    height = (size[1] - TITLE) * width / size[0] + TITLE
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for unused in axes[panels:]:
         unused.remove()
@@ -61,9 +69,7 @@ def outline_region(axes: Axes, region: int, grid: Grid, inset: int | float, labe
     outline_box(axes, (column * width - 0.5, row * height - 0.5), (height, width), inset, label, **style)
 
 
-def outline_box(
-    axes: Axes, corner: Point, size: Point, inset: int | float, label: str = "", fontsize: int | float = 9, **style
-) -> None:
+def outline_box(axes: Axes, corner: Point, size: Point, inset: int | float, label: str = "", **style) -> None:
     """Outline size = (height, width) pixels below and right of a corner (x, y), as `outline_region` does."""
     (x, y), (height, width) = corner, size
     axes.add_patch(Rectangle((x + inset, y + inset), width - 2 * inset, height - 2 * inset, fill=False, **style))
@@ -73,7 +79,7 @@ def outline_box(
             x + inset + min(0.4, width / 20),
             y + height - min(0.7, height / 11),
             label,
-            fontsize=fontsize,
+            fontsize=SMALL,
             va="bottom",
             bbox=badge,
         )
@@ -85,7 +91,7 @@ def number_region(axes: Axes, region: int, grid: Grid, number: int) -> None:
     height, width, (row, column) = h / grid[0], w / grid[1], divmod(region, grid[1])
     at = (column + 0.96) * width - 0.5, (row + 0.04) * height - 0.5
     badge = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
-    axes.text(*at, str(number), fontsize=7, ha="right", va="top", bbox=badge)
+    axes.text(*at, str(number), fontsize=SMALL, ha="right", va="top", bbox=badge)
 
 
 def routed_boards(
@@ -96,10 +102,10 @@ def routed_boards(
     target: Int[Tensor, " b"],
     titles: Sequence[str],
 ) -> Picture:
-    """Boards, on each the region that asks, the regions that it reads by rank, and the region that it should read."""
-    figure = Figure(figsize=(3 * len(images), 3.7), layout="constrained")
+    """The question of the boards, on each the region that asks, those it reads by rank, and that it should read."""
+    figure, panels = side_by_side(len(images), (2.9, 3.2))
     told, hits = [], 0
-    for board, axes in enumerate(np.atleast_1d(figure.subplots(1, len(images)))):
+    for board, axes in enumerate(panels):
         show_image(axes, images[board], grid, titles[board])
         asking, answer = int(query[board]), int(target[board])
         read = index[board, asking].tolist()
@@ -110,7 +116,8 @@ def routed_boards(
         told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
         hits += answer in read
     name_frames(figure, {"the region that asks": ASKS, "reads, by rank": READS, "should read": SHOULD})
-    alt = f"{len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
+    figure.suptitle(QUESTION, fontsize=11)
+    alt = f"{QUESTION} {len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
     return Picture(figure, f"{alt}: {'; '.join(told)}.")
 
 
@@ -122,9 +129,9 @@ def name_frames(figure: Figure, keys: Mapping[str, dict]) -> None:
 
 def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: int) -> Picture:
     """For each table the grid, the asking region (a dot) and the regions that it reads (filled, by rank)."""
-    figure = Figure(figsize=(2.3 * len(tables), 2.5), layout="constrained")
+    figure, panels = side_by_side(len(tables), (2.3, 2.5))
     told = []
-    for axes, (name, table) in zip(np.atleast_1d(figure.subplots(1, len(tables))), tables.items(), strict=True):
+    for axes, (name, table) in zip(panels, tables.items(), strict=True):
         axes.set(xlim=(-0.5, grid[1] - 0.5), ylim=(grid[0] - 0.5, -0.5), aspect="equal", title=name)
         axes.set_xticks(np.arange(grid[1] + 1) - 0.5, [])
         axes.set_yticks(np.arange(grid[0] + 1) - 0.5, [])
@@ -133,7 +140,7 @@ def region_tables(tables: Mapping[str, Int[Tensor, "r k"]], grid: Grid, region: 
         for rank, (row, column) in enumerate((divmod(j, grid[1]) for j in table[region].tolist()), start=1):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=SKY, edgecolor=BLACK))
             if table.shape[1] <= 16:
-                axes.text(column + 0.4, row - 0.38, rank, ha="right", va="top", fontsize=7)
+                axes.text(column + 0.4, row - 0.38, rank, ha="right", va="top", fontsize=SMALL)
         axes.plot(region % grid[1], region // grid[1], "o", color=VERMILION, markeredgecolor=BLACK, markersize=7)
         told.append(f"{name}: {' '.join(map(str, table[region].tolist()))}")
     return Picture(figure, f"On a {grid[0]} x {grid[1]} grid, what region {region} reads. {'; '.join(told)}.")
@@ -180,10 +187,10 @@ def heat_maps(
     told = []
     for axes, query in zip(panels, queries, strict=True):
         row = affinity[query].reshape(grid)
-        axes.imshow(row.numpy(), cmap=HEAT)
-        shades = row[row.isfinite()]
-        axes.set(title=f"affinity of region {query}", xlabel=f"dark {shades.min():.1f}, bright {shades.max():.1f}")
-        axes.set_xticks(range(grid[1]), [f"+{column}" for column in range(grid[1])])  # a region's number is the sum
+        colour_bar(axes, axes.imshow(row.numpy(), cmap=HEAT))
+        axes.set_title(f"affinity of region {query}", fontsize=10)
+        axes.set_xlabel("number of a region: row + column")
+        axes.set_xticks(range(grid[1]), [f"+{column}" for column in range(grid[1])])
         axes.set_yticks(range(grid[0]), [str(grid[1] * y) for y in range(grid[0])])
         told.append(f"region {query} (row {query // grid[1]}, column {query % grid[1]}) prefers region {row.argmax()}")
         outline_region(first, query, grid, 2, **ASKS, clip_on=False)  # whole, at the edge of the image too
@@ -202,8 +209,8 @@ def routed_patches(image: Float[Tensor, "3 h w"], grid: Grid, query: int, index:
     pieces = partition_regions(image.permute(1, 2, 0)[None], grid)[0]
     height, width = image.shape[1] // grid[0], image.shape[2] // grid[1]
     shown = [query, *index[query].tolist()]
-    figure = Figure(figsize=(1.4 * len(shown), 1.8), layout="constrained")
-    for place, (axes, region) in enumerate(zip(figure.subplots(1, len(shown)), shown, strict=True)):
+    figure, panels = side_by_side(len(shown), (1.4, 1.4 * height / width + TITLE))
+    for place, (axes, region) in enumerate(zip(panels, shown, strict=True)):
         piece = pieces[region].reshape(height, width, 3).permute(2, 0, 1)
         show_image(axes, piece, (1, 1), f"{place}. reads {region}" if place else f"region {region}")
     reads = " ".join(map(str, index[query].tolist()))

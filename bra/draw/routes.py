@@ -24,8 +24,8 @@ from bra.draw.frames import (
     scaled,
     show,
 )
-from bra.draw.picture import BLACK, HEAT, SKY, VERMILION, Picture, count
-from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, side_by_side
+from bra.draw.picture import BLACK, HEAT, PAGE, SKY, SMALL, VERMILION, Picture, colour_bar, count
+from bra.draw.regions import ASKS, READS, SHOULD, TITLE, in_colour, name_frames, side_by_side
 from bra.look.statistics import rollout
 from bra.look.views import View
 from bra.partition import middle_region
@@ -35,15 +35,16 @@ TOKEN = {"marker": "o", "color": VERMILION, "markeredgecolor": BLACK, "markersiz
 
 
 def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int | None = None) -> Picture:
-    """Whom the region that asks reads: on the image by rank, among its affinities, and in the whole affinity matrix.
+    """Whom the region that asks reads: on the image by rank, in the whole affinity matrix, and among its affinities.
 
     target: a region that it should read. Raises ValueError for a region that is not on the grid.
     """
     require_region("query", query, view.grid)
     image = in_colour(image)
-    width, height = panel(image)
-    figure = Figure(figsize=(width + 8.2, max(height, 3.2) + 0.8), layout="constrained")
-    first, bars, matrix = figure.subplots(1, 3, width_ratios=[width, 4.2, 3.6])
+    height = panel(image)[1] + TITLE
+    figure = Figure(figsize=(PAGE, height + 3.2), layout="constrained")
+    rows = figure.add_gridspec(2, 2, height_ratios=[height, 2.4])
+    first, bars, matrix = (figure.add_subplot(at) for at in (rows[0, 0], rows[1, :], rows[0, 1]))
     read = view.reads(query)
     show(first, dimmed(image, view, {query, *read}), view, f"region {query} reads")
     frame_regions(first, view, {region: str(rank) for region, rank in read.items()}, READS)
@@ -61,14 +62,14 @@ def routing(image: Float[Tensor, "c h w"], view: View, query: int, target: int |
     return Picture(
         figure,
         f"{view.label}, {view.grid[0]} x {view.grid[1]} regions: region {query} reads {listed(read)}{told}. Beside it "
-        f"the affinity of region {query} to each region, and the affinity matrix with the chosen cells marked.",
+        f"the affinity matrix with the chosen cells marked; below, the affinity of region {query} to each region.",
     )
 
 
 def routed_stages(image: Float[Tensor, "c h w"], views: Mapping[str, View]) -> Picture:
     """The same image once for each view, by name: its middle region dotted, the regions that it reads by rank."""
     image = in_colour(image)
-    figure, panels = side_by_side(len(views), (panel(image)[0], panel(image)[1] + 0.4))
+    figure, panels = side_by_side(len(views), (panel(image)[0], panel(image)[1] + TITLE))
     told = []
     for axes, (name, view) in zip(panels, views.items(), strict=True):
         query = middle_region(view.grid)
@@ -87,38 +88,34 @@ def affinity_bars(axes: Axes, view: View, query: int, read: Mapping[int, int]) -
     order = row.argsort(descending=True, stable=True).tolist()
     kept = [*read, *(region for region in order if region not in read)][:BARS]
     regions = [region for region in order if region in kept]
-    many = len(regions) > 16
     for place, region in enumerate(regions):
         masked = not row[region].isfinite()
         height = 0.0 if masked else row[region].item()
         looks = {"facecolor": SKY, "hatch": "///"} if region in read else {"facecolor": "#DDDDDD"}
         axes.bar(place, height, width=0.8, edgecolor=BLACK, linewidth=0.6, **looks)
         words = ([f"{read[region]}"] if region in read else []) + ["-inf"] * masked
-        style = {
-            "ha": "center",
-            "va": "bottom",
-            "fontsize": 6.5 if many else 8,
-            "rotation": 90 if many or masked else 0,
-        }
+        style = {"ha": "center", "va": "bottom", "fontsize": SMALL, "rotation": 90 if masked else 0}
         axes.annotate(": ".join(words), (place, max(0.0, height)), (0, 2), textcoords="offset points", **style)
     shown = row[regions][row[regions].isfinite()].tolist() or [0.0]
     low, high = min(0.0, *shown), max(0.0, *shown)
     span = high - low or 1.0
     axes.set_ylim(low - 0.04 * span, high + 0.14 * span)  # room for the ranks
     axes.axhline(0, color=BLACK, linewidth=0.8)
-    axes.set_xticks(range(len(regions)), regions, fontsize=7, rotation=90 if many else 0)
+    steep = len(regions) > 16 and max(regions) > 99  # three digits
+    axes.set_xticks(range(len(regions)), regions, fontsize=SMALL, rotation=90 if steep else 0)
     some = "" if len(regions) == len(row) else f", {len(regions)} of {len(row)}"
-    axes.set_title(f"its affinity to each region, best first{some}", fontsize=10)
-    axes.set_xlabel("region; above a bar: the rank of one that is read", fontsize=8)
-    axes.tick_params(axis="y", labelsize=7)
+    axes.set_title(f"affinity of region {query} to each region, best first{some}", fontsize=10)
+    axes.set_xlabel("region; above a bar: the rank of one that is read", fontsize=SMALL)
+    axes.tick_params(axis="y", labelsize=SMALL)
+    axes.set_xlim(-0.7, len(regions) - 0.3)
 
 
 def affinity_matrix(axes: Axes, view: View, query: int) -> None:
     """How much region i (row) wants to read region j (column): dots on what is read, a frame around the query's row."""
     affinity = view.affinity.double()
-    axes.imshow(affinity.masked_fill(~affinity.isfinite(), torch.nan).numpy(), cmap=HEAT)
+    colour_bar(axes, axes.imshow(affinity.masked_fill(~affinity.isfinite(), torch.nan).numpy(), cmap=HEAT))
     regions, k = view.index.shape
-    cell = 3.2 * 72 / regions  # points
+    cell = 2.6 * 72 / regions  # points
     dots = {
         "s": min(8, max(1.5, 0.5 * cell)) ** 2,
         "color": BLACK,
@@ -128,11 +125,11 @@ def affinity_matrix(axes: Axes, view: View, query: int) -> None:
     axes.scatter(view.index.flatten().numpy(), np.repeat(np.arange(regions), k), **dots)
     axes.add_patch(Rectangle((-0.5, query - 0.5), regions, 1, fill=False, **scaled(ASKS, 2 * cell)))
     axes.set_title("affinity of all regions; dots: read", fontsize=10)
-    axes.set_xlabel("is read", fontsize=8)
-    axes.set_ylabel("reads", fontsize=8)
+    axes.set_xlabel("is read", fontsize=SMALL)
+    axes.set_ylabel("reads", fontsize=SMALL)
     axes.set_yticks([query])
     axes.set_xticks([0, regions - 1] if regions > 1 else [0])
-    axes.tick_params(labelsize=7)
+    axes.tick_params(labelsize=SMALL)
 
 
 def readers(image: Float[Tensor, "c h w"], view: View, query: int) -> Picture:
@@ -165,7 +162,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     query = view.region_at(row, column)
     image = in_colour(image)
     width, height = panel(image)
-    figure, (first, *heads) = side_by_side(len(weights) + 1, (0.8 * width, 0.8 * height + 0.4))
+    figure, (first, *heads) = side_by_side(len(weights) + 1, (0.9 * width, 0.9 * height + 2 * TITLE))
     down, across = pixels_a_token(view, image.shape[1:])
     at = ((column + 0.5) * across - 0.5, (row + 0.5) * down - 0.5)
     show(first, image, view, f"token ({row}, {column}) in region {query}")
@@ -175,7 +172,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     told = []
     for head, axes in enumerate(heads):
         most = weights[head].max().item()
-        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}, even {even:.1%}")
+        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}\neven {even:.1%}")
         frame_regions(axes, view, dict.fromkeys(view.index[query].tolist(), ""), READS)
         axes.plot(*at, **{**TOKEN, "markersize": 4})
         best = divmod(int(weights[head].argmax()), view.size[1])
@@ -197,7 +194,7 @@ def routing_rollout(image: Float[Tensor, "c h w"], views: Sequence[View], query:
     view = views[-1]
     require_region("query", query, view.grid)
     share, image = shares[query], in_colour(image)
-    figure, (first, second) = side_by_side(2, (panel(image)[0], panel(image)[1] + 0.4))
+    figure, (first, second) = side_by_side(2, (panel(image)[0], panel(image)[1] + TITLE))
     show(first, image, view, f"region {query}")
     frame_regions(first, view, {query: ""}, ASKS)
     blend(second, image, share[view.owners()], view, f"may hold, up to {share.max():.1%}")

@@ -1,18 +1,18 @@
-"""Tensors as tables of numbers: token maps cut into regions, gathered tokens, matrices."""
+"""Tokens as tables of numbers: token maps cut into regions, gathered tokens."""
 
 import math
 import re
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from bra.draw.picture import BLACK, BLUE, GREEN, HEAT, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Picture
+from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, SMALL, VERMILION, YELLOW, Picture
+from bra.draw.regions import TITLE, side_by_side
 
 # by region: colour and strength, so that neighbours differ in greyscale too; the region's number stands in the corner
 TINTS = ((SKY, 0.15), (ORANGE, 0.5), (GREEN, 0.5), (PURPLE, 1.0), (YELLOW, 0.6), (VERMILION, 0.4), (BLUE, 0.5))
@@ -29,9 +29,9 @@ def token_grids(
     Tokens that are not real are hatched.
     """
     h, w = values.shape
-    figure = Figure(figsize=(0.55 * w * len(owners) + 0.8, 0.55 * h + 0.6), layout="constrained")
+    figure, panels = side_by_side(len(owners), (max(0.55 * w, 1.8) + 0.2, 0.55 * h + TITLE))
     told = []
-    for axes, owner, title in zip(np.atleast_1d(figure.subplots(1, len(owners))), owners, titles, strict=True):
+    for axes, owner, title in zip(panels, owners, titles, strict=True):
         blank(axes, (h, w), title)
         for y, x in np.ndindex(h, w):
             cell(axes, x, y, number(values[y, x]), int(owner[y, x]), valid_map is None or bool(valid_map[y, x]))
@@ -52,7 +52,8 @@ def token_grids(
 def token_rows(rows: Shaped[Tensor, "r n"], owners: Int[Tensor, "r n"], labels: Sequence[str], title: str) -> Picture:
     """One row of tokens for each label: the regions laid out, or what each region has gathered."""
     r, n = rows.shape
-    figure = Figure(figsize=(0.55 * n + 1.6, 0.5 * r + 0.6), layout="constrained")
+    beside = max(map(len, labels)) * 6 / 72 + 0.6  # inches: 6 points a letter
+    figure = Figure(figsize=(min(PAGE, 0.55 * n + beside), 0.55 * r + 0.6), layout="constrained")
     axes = figure.subplots()
     blank(axes, (r, n), title)
     axes.set_yticks(np.arange(r) + 0.5, labels)
@@ -62,58 +63,6 @@ def token_rows(rows: Shaped[Tensor, "r n"], owners: Int[Tensor, "r n"], labels: 
     return Picture(figure, f"{title}. {'; '.join(told)}.")
 
 
-def matrices(
-    values: Sequence[Shaped[Tensor, "_ _"]],
-    titles: Sequence[str],
-    labels: tuple[str, str] = ("", ""),
-    chosen: Sequence[Int[Tensor, "_ _"]] | None = None,
-    lines: Sequence[int] = (),
-    same_shades: bool = False,
-) -> Picture:
-    """Matrices as shades with their numbers (of yes or no only small ones); labels name the rows and the columns.
-
-    With `chosen`, in each row the columns it names are framed, and their rank stands in the corner. With `lines`,
-    white lines part each matrix into blocks of so many rows and columns. With `same_shades`, equal numbers have equal
-    shades in all of them.
-    """
-    most = 400 if len(values) <= 2 else 100  # numbers that can still be read
-    widths = [min(0.45 * max(4, v.shape[1]), 5.5 if v.numel() <= most else 3.2) for v in values]
-    height = max(width * v.shape[0] / v.shape[1] for width, v in zip(widths, values, strict=True))
-    figure = Figure(figsize=(sum(widths) + 1.1 * len(values), max(height, 1.8) + 1), layout="constrained")
-    panels = figure.subplots(1, len(values), squeeze=False, width_ratios=widths)[0]
-    finite = [v[v.double().isfinite()] for v in values]  # whatever is masked with -inf has no shade
-    ends = {"vmin": min(v.min().item() for v in finite), "vmax": max(v.max().item() for v in finite)}
-    limits, told = ends if same_shades else {}, []
-    for n, axes in enumerate(panels):
-        matrix, title = values[n].double(), titles[n]
-        image = axes.imshow(matrix.masked_fill(~matrix.isfinite(), torch.nan).numpy(), cmap=HEAT, **limits)
-        axes.set(title=title, ylabel=labels[0], xlabel=labels[1])
-        for size, part in zip(matrix.shape, (axes.axhline, axes.axvline), strict=True):
-            for at in range(lines[n], size, lines[n]) if lines else ():
-                part(at - 0.5, color="white", linewidth=2)
-        if matrix.numel() <= most and not (values[n].dtype == torch.bool and matrix.numel() > 64):
-            write_numbers(axes, values[n], image)
-        rows = [f"row {i}: {' '.join(map(number, row))}" for i, row in enumerate(values[n])]
-        told.append(f"{title}, {'; '.join(rows) if matrix.numel() <= 64 else ' x '.join(map(str, matrix.shape))}")
-        for i, row in enumerate([] if chosen is None else chosen[n].tolist()):
-            for rank, j in enumerate(row, start=1):
-                axes.add_patch(Rectangle((j - 0.45, i - 0.45), 0.9, 0.9, fill=False, edgecolor=VERMILION, linewidth=3))
-                axes.text(j + 0.42, i - 0.42, rank, fontsize=7, ha="right", va="top", backgroundcolor="white")
-            told[-1] += f"; row {i} chooses {' '.join(map(str, row))}"
-    return Picture(figure, f"{len(values)} matrices. {'. '.join(told)}." if len(values) > 1 else f"Matrix {told[0]}.")
-
-
-def write_numbers(axes: Axes, matrix: Shaped[Tensor, "_ _"], image) -> None:
-    """Each entry in its cell, dark on light and light on dark; ticks at every row and column."""
-    axes.set_xticks(range(matrix.shape[1]), minor=False)
-    axes.set_yticks(range(matrix.shape[0]), minor=False)
-    for i, j in np.ndindex(*matrix.shape):
-        shade = image.norm(float(matrix[i, j])) if matrix[i, j].double().isfinite() else 1.0
-        axes.text(
-            j, i, number(matrix[i, j]), ha="center", va="center", color="white" if shade < 0.5 else BLACK, fontsize=9
-        )
-
-
 def cell(axes: Axes, x: int, y: int, text: str, region: int, valid: bool) -> None:
     """One token: its value, tinted by its region, whose number stands small in the corner."""
     tint, strength = TINTS[region % len(TINTS)]
@@ -121,8 +70,8 @@ def cell(axes: Axes, x: int, y: int, text: str, region: int, valid: bool) -> Non
     axes.add_patch(
         Rectangle((x, y), 1, 1, fill=False, edgecolor="#888888", linewidth=0.6, hatch=None if valid else "////")
     )
-    axes.text(x + 0.5, y + 0.55, text, ha="center", va="center", fontsize=11)
-    axes.text(x + 0.06, y + 0.06, region, ha="left", va="top", fontsize=7.5, color="#222222")
+    axes.text(x + 0.54, y + 0.62, text, ha="center", va="center", fontsize=11)
+    axes.text(x + 0.05, y + 0.04, region, ha="left", va="top", fontsize=SMALL, color="#222222")
 
 
 def blank(axes: Axes, size: tuple[int, int], title: str) -> None:
