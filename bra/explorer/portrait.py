@@ -25,9 +25,11 @@ class Portrait:
     """What an explorer shows of one image.
 
     image: (c h w), 1 or 3 channels, -1 black to 1 bright. views: what the layers did with it (`look`).
-    title: a line above. step: how many training steps the views have behind them; history: earlier steps.
-    truth: (region that asks, region that it should read), where the right answer is known.
-    columns: more columns for the table of layers, each a value a layer. block: the view to begin with.
+    title: a line above. question, says: what the network is asked, and what it answers; source: where network and image
+    come from. Each is a sentence or two, or nothing. step: how many training steps the views have behind them; history:
+    earlier steps. truth: (region that asks, region that it should read), where the right answer is known; asker: what
+    lies in the first, in words. columns: more columns for the table of layers, each a value a layer. block: the view to
+    begin with.
     Raises ValueError for an image that is none of this, or whose sides do not fit the tokens; for no views; for a
     history that does not fit them; for a truth outside the grid; for columns with not one value a view.
     """
@@ -35,9 +37,13 @@ class Portrait:
     image: Float[Tensor, "c h w"]
     views: Sequence[View]
     title: str = ""
+    question: str = ""
+    says: str = ""
+    source: str = ""
     history: Sequence[Snapshot] = ()
     step: int = 0
     truth: tuple[int, int] | None = None
+    asker: str = ""
     columns: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     block: int = 0
 
@@ -57,6 +63,14 @@ class Portrait:
     def earlier(self) -> list[Snapshot]:
         """The history of before the views."""
         return [snapshot for snapshot in self.history if snapshot.step < self.step]
+
+    @property
+    def hint(self) -> str:
+        """What to try first."""
+        later = (
+            " Then press Play: whom did it read before the network had learnt?" if self.asker and self.earlier else ""
+        )
+        return f"Click {self.asker or 'a region'}, or move with the arrow keys.{later}"
 
     def start(self) -> dict[str, int | None]:
         """What is chosen at first: the region that asks, or the middle one, at the last step."""
