@@ -112,6 +112,38 @@ def test_the_first_board_has_the_history_of_the_training_and_others_have_none(ru
     assert of_run(run, number=1).history == []
 
 
+def test_the_board_on_which_the_training_shows_is_opened(run):
+    """Of four boards: one that is hit from the first, one that is never hit, one learnt, one forgotten."""
+    summary = read_json(run / "summary.json")
+    summary["held_out"] |= {"hit_rate": [0.1, 0.9], "reverse_hit_rate": [0.5, 0.5]}
+    (run / "summary.json").write_text(json.dumps(summary))
+    boards = [board(number) for number in range(4)]
+
+    def tables(number, hit):
+        """Block 1, the best, hits or misses; block 0 does the other."""
+        asking, answer = boards[number].square.item(), boards[number].target.item()
+        index = torch.full((2, 16, 4), (answer + 1) % 16)
+        index[1 if hit else 0, asking, 2] = answer
+        return {"index": index.tolist(), "affinity": torch.zeros(2, 16, 16).tolist()}
+
+    def note(numbers):
+        hits = {"hit": (True, True), "never": (False, False), "learnt": (False, True), "forgotten": (True, False)}
+        pages = []
+        for i, step in enumerate((0, 500)):
+            first, *more = [tables(n, hits[kind][i]) for n, kind in enumerate(numbers)]
+            pages.append(json.dumps({"step": step, **first, "more": more}))
+        (run / "routing.jsonl").write_text("\n".join(pages) + "\n")
+        return of_run(run, None)
+
+    opened = note(["hit", "never", "learnt", "forgotten"])
+    assert opened.source == f"{run}, held-out image 2" and torch.equal(opened.image, boards[2].image[0])
+    assert opened.history[0].index[1].tolist() == tables(2, False)["index"][1] and len(opened.history) == 2
+    assert note(["learnt", "learnt"]).source == f"{run}, held-out image 0"
+    assert note(["forgotten", "hit", "never"]).source == f"{run}, held-out image 0", "the first, if there is none"
+    note(["hit", "never", "learnt", "forgotten"])
+    assert [len(of_run(run, number).history) for number in (0, 1, 2, 3, 4)] == [2, 2, 2, 2, 0]
+
+
 def test_a_run_that_still_trains_shows_its_best_weights_so_far(run):
     (run / "model.safetensors").rename(run / "best.safetensors")
     (run / "summary.json").unlink()

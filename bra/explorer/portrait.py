@@ -90,12 +90,18 @@ def require_history(history: Sequence[Snapshot], views: Sequence[View]) -> None:
             require_routes(view.name, view.grid, index, affinity)
 
 
-def read_history(pages: Sequence[Mapping]) -> list[Snapshot]:
-    """The history in the lines of routing.jsonl. Raises ValueError, which names the step, for a line without tables."""
+def read_history(pages: Sequence[Mapping], number: int = 0) -> list[Snapshot]:
+    """The history of one board in the lines of routing.jsonl; nothing of a board whose tables were not noted.
+
+    Raises ValueError, which names the step, for a line without tables.
+    """
     history = []
+    if any(number > len(page.get("more", ())) for page in pages):
+        return history
     for page in pages:
         try:
-            index, affinity = ([torch.tensor(table) for table in page[name]] for name in ("index", "affinity"))
+            noted = page["more"][number - 1] if number else page
+            index, affinity = ([torch.tensor(table) for table in noted[name]] for name in ("index", "affinity"))
             history.append(Snapshot(page["step"], index, [table.double() for table in affinity]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -20,6 +20,7 @@ from bra.data import DataSet, Images, normalise, open_image
 from bra.data.decoding import centre_box, cut, upright_size
 from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
+from bra.explorer.telling import best, truth_of
 from bra.look.calls import evaluating
 from bra.look.views import look
 
@@ -46,10 +47,7 @@ def of_held_out(
     batch = next(itertools.islice(data.held_out(1), number, None))
     known: dict = {"history": history, "step": step, "asker": data.asker}
     rates = (held_out or {}).get("hit_rate", [])
-    if "square" in batch._fields:
-        known["truth"] = (int(batch.square), int(batch.target))
-    if data.asks != "classes" and "truth" in known:
-        known["truth"] = known["truth"][::-1]  # asked where, it is the target that asks
+    known["truth"] = truth_of(data, batch)
     if rates:
         over = f"{data.held_out_count} boards"
         shown = {f"asking region reads the right one, {over}": rates}
@@ -58,8 +56,7 @@ def of_held_out(
         known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
     label = data.classes[int(batch.label)] if data.asks == "classes" else ""
     portrait = of_pixels(model, batch.image[0], data, f"{name}, held-out image {number}", label)
-    best = rates.index(max(rates)) if rates else 0
-    return replace(portrait, block=best, **known)
+    return replace(portrait, block=best(rates), **known)
 
 
 def of_photograph(
