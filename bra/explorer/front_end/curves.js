@@ -73,7 +73,7 @@ function control([x, y], [right, below], middle, unit) {
   const half = [(x + right) / 2, (y + below) / 2], length = Math.hypot(right - x, below - y) || 1;
   const beside = [-(below - y) / length, (right - x) / length];
   const inside = beside[0] * (middle[0] - half[0]) + beside[1] * (middle[1] - half[1]) >= 0 ? 1 : -1;
-  const bow = inside * unit * (length > 1.2 * unit ? 1 : 0.3);
+  const bow = inside * unit * (length > 1.6 * unit ? 1 : 0.3);
   return [half[0] + bow * beside[0], half[1] + bow * beside[1]];
 }
 

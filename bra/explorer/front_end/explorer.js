@@ -42,7 +42,7 @@ export class Explorer {
     const pixels = bytes(payload.image.rgb), { width, height } = payload.image;
     paint(view.picture, width, height, (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
     this.shape = clamp(width / height, 1 / 4, 4); // of the stage on the page: a strip would be too thin to read
-    view.section.style.setProperty("--shape", this.shape);
+    view.section.style.setProperty("--shape", String(this.shape));
     this.sizes = { stage: 500, row: 500 }; // widths on the page, in pixels, until it tells them
   }
 
