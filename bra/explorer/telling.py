@@ -2,14 +2,13 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from bra.data import DataSet
 from bra.explorer.portrait import read_history
 
 
-def truth_of(data: DataSet, batch: NamedTuple) -> tuple[int, int] | None:
-    """The region of the first image that asks, and the one that it should read; None where it is not known."""
+def truth_of(data: DataSet, batch: tuple) -> tuple[int, int] | None:
+    """The region of a batch's first image that asks, and the one that it should read; None where it is not known."""
     if "square" not in batch._fields:
         return None
     square, target = int(batch.square[0]), int(batch.target[0])
