@@ -22,7 +22,7 @@ export function drawCurves(now, tall) {
   const middle = [layer.w / 2, (layer.h * tall) / 2];
   for (const { from, to, share } of linked(now)) {
     const width = 1.5 + 4.5 * share, last = upright(layer.box(to));
-    if (from === to && token === null) { // a ring in its corner
+    if (from === to) { // a ring in its corner
       found.push(...ring(last, middle, unit, kind, width));
       continue;
     }
@@ -60,6 +60,7 @@ function direction([x, y], [to, below]) {
  */
 function towards(box, point, share) {
   const [x, y] = middleOf(box), [right, down] = direction([x, y], point);
+  if (!right && !down) return [x, y];
   const reach = share * Math.min(box.width / 2 / Math.abs(right), box.height / 2 / Math.abs(down));
   return [x + reach * right, y + reach * down];
 }
