@@ -127,7 +127,7 @@ def test_numbers_do_not_collide_and_leave_the_glyphs_free(grid, k, window, brows
         browser, explorer.save_html(tmp_path / "page.html"), viewport={"width": window, "height": 844}
     ) as page:
         stage = page.locator(".stage").bounding_box()
-        boxes = [one.bounding_box() for one in page.locator(".stage .badge, .stage .name").all()]
+        boxes = areas(page, ".stage .badge, .stage .name")
         assert len(boxes) == k + grid[0] * grid[1]
         assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
         side = stage["width"] / grid[1]
@@ -139,8 +139,18 @@ def test_numbers_do_not_collide_and_leave_the_glyphs_free(grid, k, window, brows
                 covered = max(covered, *(overlap(glyph, box) / (0.75 * side) ** 2 for box in boxes))
         if grid == (4, 4):
             assert covered <= (0.01 if window > 1000 else 0.05)
-        ranks = [one.bounding_box() for one in page.locator(".row .tick:not(.place)").all()]
+        ranks = areas(page, ".row .tick:not(.place)")
         assert not any(overlap(a, b) > 1 for i, a in enumerate(ranks) for b in ranks[:i])
+
+
+def areas(page, parts):
+    """The boxes of drawn parts on the page, without the strokes around them."""
+    return page.locator(parts).evaluate_all(
+        """all => all.map(one => {
+            const { x, y, width, height } = one.getBBox(), { a, d, e, f } = one.getScreenCTM();
+            return { x: a * x + e, y: d * y + f, width: a * width, height: d * height };
+        })"""
+    )
 
 
 def overlap(a, b):
@@ -187,8 +197,11 @@ def test_nothing_changes_its_place_when_step_or_view_change(window, browser, exp
     ) as page:
 
         def places():
-            boxes = {part: page.locator(part).bounding_box() for part in PARTS}
-            return boxes | {"overflow": page.evaluate("document.documentElement.scrollWidth") - window}
+            boxes = page.locator(", ".join(PARTS)).evaluate_all(
+                "all => all.map(one => one.getBoundingClientRect()).map(({ x, y, width, height }) => [x, y, width, height])"
+            )
+            assert len(boxes) == len(PARTS)
+            return {"overflow": page.evaluate("document.documentElement.scrollWidth") - window, "boxes": boxes}
 
         before = places()
         assert before["overflow"] <= 0
