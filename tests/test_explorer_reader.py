@@ -198,7 +198,8 @@ def test_nothing_changes_its_place_when_step_or_view_change(window, browser, exp
 
         def places():
             boxes = page.locator(", ".join(PARTS)).evaluate_all(
-                "all => all.map(one => one.getBoundingClientRect()).map(({ x, y, width, height }) => [x, y, width, height])"
+                """all => all.map(one => one.getBoundingClientRect())
+                    .map(({ x, y, width, height }) => [x, y + scrollY, width, height])"""
             )
             assert len(boxes) == len(PARTS)
             return {"overflow": page.evaluate("document.documentElement.scrollWidth") - window, "boxes": boxes}
