@@ -21,17 +21,17 @@ def test_it_writes_a_file_and_names_it(tmp_path, monkeypatch, capsys):
     out = tmp_path / "board.html"
     say(monkeypatch, "--run", COMMITTED, "--number", 3, "--out", out)
     assert capsys.readouterr().out == f"{out} ({out.stat().st_size / 1000:,.0f} kB): open it in a browser\n"
-    assert "held-out image 3: says" in out.read_text()
+    assert f"{COMMITTED}, held-out image 3" in out.read_text()
 
 
 def test_a_photograph_alone_or_in_a_run(tmp_path):
     Image.fromarray(photographs.chelsea()).save(tmp_path / "cat.png")
-    for change, title in (
-        ({"model": "nano", "size": 48}, "cat.png, BiFormer nano, untrained: random weights"),
-        ({"run": COMMITTED}, f"{COMMITTED}, cat.png"),
+    for change, title, source in (
+        ({"model": "nano", "size": 48}, "What does an untrained BiFormer nano look at?", "cat.png"),
+        ({"run": COMMITTED}, "What has this network learnt to look at?", f"{COMMITTED}, cat.png"),
     ):
-        path = write(Request(image=tmp_path / "cat.png", out=tmp_path / "page.html", **change))
-        assert f"<title>{title}</title>" in path.read_text()
+        page = write(Request(image=tmp_path / "cat.png", out=tmp_path / "page.html", **change)).read_text()
+        assert f"<title>{title}</title>" in page and f'"source": "{source}"' in page
 
 
 @pytest.mark.parametrize(

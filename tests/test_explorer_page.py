@@ -235,6 +235,19 @@ def test_at_first_the_region_that_asks_is_chosen_or_the_middle_one():
     assert replace(portrait, truth=(4, 2)).start()["query"] == 4
 
 
+def test_what_to_try_first_is_what_can_be_tried():
+    view = view_of()
+    plain = Portrait(picture(view), [view], truth=(4, 2))
+    assert plain.hint == "Click a region, or move with the arrow keys."
+    told = replace(plain, asker="the plain square")
+    assert told.hint == "Click the plain square, or move with the arrow keys."
+    learnt = replace(told, step=7, history=read_history(history_of([view], [3])))
+    assert learnt.hint.startswith(told.hint) and "press Play" in learnt.hint
+    texts = {"title": "a", "question": "b?", "says": "c", "source": "d"}
+    payload = pack(replace(learnt, **texts))
+    assert {name: payload[name] for name in texts} == texts and payload["hint"] == learnt.hint
+
+
 def test_the_same_explorer_is_the_same_page_and_another_is_not():
     view = view_of()
     portrait = Portrait(picture(view), [view], title="a", columns={"x": [0.5]})

@@ -68,7 +68,12 @@ def test_a_runs_portrait_is_of_its_last_weights_and_one_held_out_board(number):
     assert portrait.truth == (expected.square.item(), expected.target.item())
     said = data.classes[model(normalise(expected.image, data.mean, data.std).double()).argmax()]
     is_ = data.classes[expected.label.item()]
-    assert portrait.title == f"{COMMITTED}, held-out image {number}: says {said}, is {is_}"
+    assert portrait.source == f"{COMMITTED}, held-out image {number}"
+    assert (
+        portrait.question == "Which shape has the colour of the plain square?" and portrait.asker == "the plain square"
+    )
+    assert portrait.says == f"The network says {said}, and that is right." and said == is_
+    assert str(COMMITTED) not in portrait.title and portrait.title.endswith("?")
     views = look(model, expected.image.double())
     for found, wanted in zip(portrait.views, views, strict=True):
         assert found.name == wanted.name and found.affinity.dtype == found.weights.dtype == torch.float64
@@ -107,11 +112,43 @@ def test_the_first_board_has_the_history_of_the_training_and_others_have_none(ru
     assert of_run(run, number=1).history == []
 
 
+def test_the_board_on_which_the_training_shows_is_opened(run):
+    """Of four boards: one that is hit from the first, one that is never hit, one learnt, one forgotten."""
+    summary = read_json(run / "summary.json")
+    summary["held_out"] |= {"hit_rate": [0.1, 0.9], "reverse_hit_rate": [0.5, 0.5]}
+    (run / "summary.json").write_text(json.dumps(summary))
+    boards = [board(number) for number in range(4)]
+
+    def tables(number, hit):
+        """Block 1, the best, hits or misses; block 0 does the other."""
+        asking, answer = boards[number].square.item(), boards[number].target.item()
+        index = torch.full((2, 16, 4), (answer + 1) % 16)
+        index[1 if hit else 0, asking, 2] = answer
+        return {"index": index.tolist(), "affinity": torch.zeros(2, 16, 16).tolist()}
+
+    def note(numbers):
+        hits = {"hit": (True, True), "never": (False, False), "learnt": (False, True), "forgotten": (True, False)}
+        pages = []
+        for i, step in enumerate((0, 500)):
+            first, *more = [tables(n, hits[kind][i]) for n, kind in enumerate(numbers)]
+            pages.append(json.dumps({"step": step, **first, "more": more}))
+        (run / "routing.jsonl").write_text("\n".join(pages) + "\n")
+        return of_run(run, None)
+
+    opened = note(["hit", "never", "learnt", "forgotten"])
+    assert opened.source == f"{run}, held-out image 2" and torch.equal(opened.image, boards[2].image[0])
+    assert opened.history[0].index[1].tolist() == tables(2, False)["index"][1] and len(opened.history) == 2
+    assert note(["learnt", "learnt"]).source == f"{run}, held-out image 0"
+    assert note(["forgotten", "hit", "never"]).source == f"{run}, held-out image 0", "the first, if there is none"
+    note(["hit", "never", "learnt", "forgotten"])
+    assert [len(of_run(run, number).history) for number in (0, 1, 2, 3, 4)] == [2, 2, 2, 2, 0]
+
+
 def test_a_run_that_still_trains_shows_its_best_weights_so_far(run):
     (run / "model.safetensors").rename(run / "best.safetensors")
     (run / "summary.json").unlink()
     portrait = of_run(run)
-    assert f"{run}, best weights so far, held-out image 0: says" in portrait.title
+    assert portrait.source == f"{run}, best weights so far, held-out image 0"
     assert not portrait.columns, "nothing has been measured with these"
     (run / "best.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="run holds no weights of a run: train first, or give another folder"):
@@ -126,7 +163,7 @@ def test_a_board_that_is_not_held_out_is_refused(number):
 
 def test_a_photograph_in_a_runs_model(photograph):
     portrait = of_run(COMMITTED, photograph=photograph)
-    assert portrait.title == f"{COMMITTED}, cat.png"
+    assert portrait.source == f"{COMMITTED}, cat.png" and "cat" not in portrait.title and not portrait.asker
     assert portrait.truth is None and not portrait.history and not portrait.columns, "no right answer is known"
     pixels = open_photograph(photograph, 32, 1.0)
     assert torch.equal(portrait.image, pixels / 127.5 - 1)
@@ -157,7 +194,8 @@ def test_held_out_photographs_are_shown_as_they_are():
     portrait = of_held_out(model, data, "x", number=1)
     shown = next(itertools.islice(data.held_out(1), 1, None)).image[0]
     assert torch.equal(portrait.image, shown / 127.5 - 1)
-    assert re.fullmatch("x, held-out image 1: says (cat|dog), is dog", portrait.title)
+    assert portrait.source == "x, held-out image 1" and portrait.question == "Which of 2 classes does the image show?"
+    assert re.fullmatch("The network says (cat, but it is dog|dog, and that is right).", portrait.says)
     assert portrait.truth is None and not portrait.columns
 
 
@@ -170,7 +208,9 @@ def test_a_portrait_leaves_the_model_as_it_is():
 
 def test_a_photograph_and_an_untrained_model_of_ones_choice(photograph):
     portrait, again, other = (of_photograph(photograph, "nano", size=64, seed=s) for s in (1, 1, 2))
-    assert portrait.title == "cat.png, BiFormer nano, untrained: random weights"
+    assert portrait.title == "What does an untrained BiFormer nano look at?" and portrait.source == "cat.png"
+    assert portrait.says == "Its weights are random: it has learnt nothing yet."
+    assert portrait.question.startswith("What does the photograph show?")
     assert portrait.image.shape == (3, 64, 64) and len(portrait.views) == 2
     assert portrait_page(portrait) == portrait_page(again) != portrait_page(other)
 
@@ -180,7 +220,8 @@ def test_published_weights_are_loaded_and_named(photograph, monkeypatch):
     seen = []
     monkeypatch.setattr("bra.explorer.portray.look", lambda model, image: seen.append(model) or look(model, image))
     portrait = of_photograph(photograph, weights=Path("/x/biformer_tiny.pth"), size=32)
-    assert portrait.title == "cat.png, BiFormer tiny, weights of biformer_tiny.pth"
+    assert portrait.title == "What has BiFormer tiny learnt to look at?"
+    assert portrait.says == "Its weights are those of biformer_tiny.pth." and portrait.source == "cat.png"
     assert (seen[0].head.weight == 7).all()
 
 
@@ -242,7 +283,11 @@ def test_on_boards_that_ask_where_the_target_asks_and_what_is_marked_is_outlined
     held_out = {"hit_rate": [0.25, 0.75], "reverse_hit_rate": [0.5, 0.125]}
     portrait = of_held_out(model, data, "a run", held_out, number=7)
     assert portrait.truth == (batch.target.item(), batch.square.item())
-    assert portrait.title == "a run, held-out image 7: outlined is what the network marks, asked glyph"
+    assert portrait.source == "a run, held-out image 7"
+    assert portrait.says == "Outlined in white is what the network marks: asked glyph."
+    asked = {"pixels": "Which pixels are those of the glyph", "boxes": "Where is the glyph"}[kind]
+    assert portrait.question == f"{asked} that has the colour of the plain square?"
+    assert portrait.asker == "the glyph that has the colour of the plain square"
     assert portrait.block == 1
     assert [list(values) for values in portrait.columns.values()] == [["25.0%", "75.0%"], ["50.0%", "12.5%"]]
     plain = batch.image[0].repeat_interleave(8, 1).repeat_interleave(8, 2)

@@ -82,7 +82,7 @@ def test_a_run_leaves_all_that_the_readme_promises(tmp_path):
     assert evaluate(model, data) == json.loads(run.summary.read_text())["held_out"]
     assert [page["step"] for page in read_lines(run.routing)] == [0, 6]
     page = (run.path / "explorer.html").read_text()
-    assert '"steps": [0, 6]' in page and f"<title>{run.path}, held-out image 0: says " in page
+    assert '"steps": [0, 6]' in page and re.search(f'"source": "{run.path}, held-out image [0-3]"', page)
     found = table(run)
     assert f"open {run.path / 'explorer.html'} in a browser" in found
     assert re.search(r"topk routing +\d+\.\d\d% +\d\.\d{3}\n", found)

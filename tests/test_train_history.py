@@ -42,6 +42,9 @@ def test_a_history_notes_what_the_model_routes_at_its_steps():
         assert page["entropy"] == pytest.approx([entropy(r, 64) for r in routes], abs=1e-3)
         assert page["index"] == [r.index[0].tolist() for r in routes]
         assert torch.allclose(torch.tensor(page["affinity"][1]), routes[1].affinity[0], atol=0.006)
+        assert len(page["more"]) == 3, "the next boards"
+        assert page["more"][2]["index"] == [r.index[3].tolist() for r in routes]
+        assert torch.allclose(torch.tensor(page["more"][0]["affinity"][1]), routes[1].affinity[1], atol=0.006)
 
 
 def test_a_history_hands_each_page_on_as_it_is_written():

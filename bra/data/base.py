@@ -66,6 +66,17 @@ class DataSet(ABC):
     image_bytes: int = 0  # that an image of a batch takes
     at_once: int = 1  # images that are made together, however small the batch
     one_by_one: bool = False  # whether held-out images are judged alone: beside others of other sizes they are padded
+    asker: str = ""  # in words, what lies in the region that asks, where it is known which one should be read
+
+    @property
+    def question(self) -> str:
+        """What is asked of every image, in a sentence. Data that ask something else say so."""
+        count = f"{len(self.classes)} class{'es' * (len(self.classes) != 1)}"
+        return {
+            "classes": f"Which of {count} does the image show?",
+            "pixels": f"Which of {count} does each pixel belong to?",
+            "boxes": f"Where are the objects of {count}?",
+        }[self.asks]
 
     @abstractmethod
     def training(self, size: int, seed: int, start: int, shard: Shard = WHOLE) -> Iterator[NamedTuple]:

@@ -126,6 +126,8 @@ class RecallBoards(DataSet):
     classes: ClassVar = list(SHAPES)
     channels: ClassVar = 3
     steps: ClassVar = 500
+    question: ClassVar = "Which shape has the colour of the plain square?"
+    asker: ClassVar = "the plain square"
     at_once: ClassVar = DRAWN_AT_ONCE
 
     @property

@@ -87,6 +87,8 @@ class RecallPixels(RecallBoards):
     """Mark the pixels of the glyph that has the square's colour."""
 
     asks: ClassVar = "pixels"
+    question: ClassVar = "Which pixels are those of the glyph that has the colour of the plain square?"
+    asker: ClassVar = "the glyph that has the colour of the plain square"
     classes: ClassVar = ["the rest", MARKED]
     scored: ClassVar = (1,)
     steps: ClassVar = 400
@@ -104,6 +106,8 @@ class RecallBoxes(RecallBoards):
 
     held_out_count: int = 1024
     asks: ClassVar = "boxes"
+    question: ClassVar = "Where is the glyph that has the colour of the plain square?"
+    asker: ClassVar = "the glyph that has the colour of the plain square"
     classes: ClassVar = [MARKED]
     steps: ClassVar = 400
 

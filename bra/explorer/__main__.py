@@ -24,8 +24,8 @@ class Request:
     """The run folder, for its model and a held-out image."""
     image: Path | None = None
     """A photograph instead of a held-out image; without a run, for a BiFormer with or without published weights."""
-    number: int = 0
-    """Which held-out image of the run. The first one has the history of the training."""
+    number: int | None = None
+    """Which held-out image of the run; the first ones have the history of the training. None: one that shows it."""
     model: Literal[(*MODELS,)] = "tiny"
     """Without a run: which BiFormer."""
     weights: Path | None = None

@@ -8,7 +8,10 @@ TypeScript checks them (CONTRIBUTING.md says how).
 import re
 from importlib.resources import files
 
-ORDER = ("layer", "words", "canvas", "stage", "tables", "elements", "explorer", "listen", "main")
+ORDER = (
+    "layer", "words", "now", "canvas", "curves", "stage", "tables", "blocks", "elements", "explorer", "play", "listen",
+    "main",
+)  # fmt: skip
 TYPES = re.compile(
     r"^ */\*\*(?:(?!\*/).)*\*/\n|/\*\*(?:(?!\*/).)*\*/ ?", re.M | re.S
 )  # JSDoc: on lines of its own, or within one

@@ -13,6 +13,12 @@ from bra.explorer.portrait import Portrait
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"  # a page that can load nothing
 
+STYLE = (
+    ":root { color-scheme: light dark; background: light-dark(#fcfbf8, #14171b); color: light-dark(#1b1e22, #e8e9eb) } "
+    "body { font: 16px/1.45 system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; margin: 0 auto; "
+    "max-width: 1320px; padding: clamp(0.8rem, 2vw, 1.6rem) }"
+)
+
 
 def fragment(payload: dict, state: dict) -> str:
     """HTML that shows the explorer wherever it is put, and a line of text where no scripts run.
@@ -37,8 +43,7 @@ def page(payload: dict, state: dict) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n"
-        "<style>:root { color-scheme: light dark } body { font: 16px/1.4 system-ui, sans-serif; margin: 1rem auto; "
-        "max-width: 1200px; padding: 0 1rem; background: Canvas; color: CanvasText }</style>\n"
+        f"<style>{STYLE}</style>\n"
         f"</head>\n<body>\n<main>\n{fragment(payload, state)}\n</main>\n</body>\n</html>\n"
     )
 

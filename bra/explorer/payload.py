@@ -22,6 +22,7 @@ from bra.look.views import View
 LARGEST_SIDE = 448  # pixels of the image that is stored: more than a page shows would only make it heavy
 BYTES_UP_TO = 500_000  # token weights: half a byte each above this
 PADDING = 2**16 - 1  # stands for an affinity of -inf
+TEXTS = ("title", "question", "says", "source", "hint")
 
 
 def pack(portrait: Portrait) -> dict:
@@ -33,7 +34,7 @@ def pack(portrait: Portrait) -> dict:
         [pack_routes(snapshot.index[i], snapshot.affinity[i]) for snapshot in earlier] for i in range(len(views))
     ]
     return {
-        "title": printable(portrait.title),
+        **{name: printable(getattr(portrait, name)) for name in TEXTS},
         "image": pack_image(portrait.image),
         "steps": [*(snapshot.step for snapshot in earlier), portrait.step],
         "truth": portrait.truth and [int(region) for region in portrait.truth],

@@ -25,9 +25,11 @@ class Portrait:
     """What an explorer shows of one image.
 
     image: (c h w), 1 or 3 channels, -1 black to 1 bright. views: what the layers did with it (`look`).
-    title: a line above. step: how many training steps the views have behind them; history: earlier steps.
-    truth: (region that asks, region that it should read), where the right answer is known.
-    columns: more columns for the table of layers, each a value a layer. block: the view to begin with.
+    title: a line above. question, says: what the network is asked, and what it answers; source: where network and image
+    come from. Each is a sentence or two, or nothing. step: how many training steps the views have behind them; history:
+    earlier steps. truth: (region that asks, region that it should read), where the right answer is known; asker: what
+    lies in the first, in words. columns: more columns for the table of layers, each a value a layer. block: the view to
+    begin with.
     Raises ValueError for an image that is none of this, or whose sides do not fit the tokens; for no views; for a
     history that does not fit them; for a truth outside the grid; for columns with not one value a view.
     """
@@ -35,9 +37,13 @@ class Portrait:
     image: Float[Tensor, "c h w"]
     views: Sequence[View]
     title: str = ""
+    question: str = ""
+    says: str = ""
+    source: str = ""
     history: Sequence[Snapshot] = ()
     step: int = 0
     truth: tuple[int, int] | None = None
+    asker: str = ""
     columns: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     block: int = 0
 
@@ -58,6 +64,14 @@ class Portrait:
         """The history of before the views."""
         return [snapshot for snapshot in self.history if snapshot.step < self.step]
 
+    @property
+    def hint(self) -> str:
+        """What to try first."""
+        later = (
+            " Then press Play: whom did it read before the network had learnt?" if self.asker and self.earlier else ""
+        )
+        return f"Click {self.asker or 'a region'}, or move with the arrow keys.{later}"
+
     def start(self) -> dict[str, int | None]:
         """What is chosen at first: the region that asks, or the middle one, at the last step."""
         query = self.truth[0] if self.truth else middle_region(self.views[0].grid)
@@ -76,12 +90,18 @@ def require_history(history: Sequence[Snapshot], views: Sequence[View]) -> None:
             require_routes(view.name, view.grid, index, affinity)
 
 
-def read_history(pages: Sequence[Mapping]) -> list[Snapshot]:
-    """The history in the lines of routing.jsonl. Raises ValueError, which names the step, for a line without tables."""
+def read_history(pages: Sequence[Mapping], number: int = 0) -> list[Snapshot]:
+    """The history of one board in the lines of routing.jsonl; nothing of a board whose tables were not noted.
+
+    Raises ValueError, which names the step, for a line without tables.
+    """
     history = []
+    if any(number > len(page.get("more", ())) for page in pages):
+        return history
     for page in pages:
         try:
-            index, affinity = ([torch.tensor(table) for table in page[name]] for name in ("index", "affinity"))
+            noted = page["more"][number - 1] if number else page
+            index, affinity = ([torch.tensor(table) for table in noted[name]] for name in ("index", "affinity"))
             history.append(Snapshot(page["step"], index, [table.double() for table in affinity]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(

@@ -20,10 +20,12 @@ from bra.data import DataSet, Images, normalise, open_image
 from bra.data.decoding import centre_box, cut, upright_size
 from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
+from bra.explorer.telling import best, truth_of
 from bra.look.calls import evaluating
 from bra.look.views import look
 
 SURE = 0.5  # the score from which on a box is shown
+TITLE = "What has this network learnt to look at?"
 LARGEST = 2048  # pixels on a side: of more, one look would take more memory than most machines have
 
 
@@ -43,29 +45,24 @@ def of_held_out(
     if not 0 <= number < data.held_out_count:
         raise ValueError(f"number must be between 0 and {data.held_out_count - 1}, but is {number}")
     batch = next(itertools.islice(data.held_out(1), number, None))
-    known: dict = {"history": history, "step": step}
+    known: dict = {"history": history, "step": step, "asker": data.asker}
     rates = (held_out or {}).get("hit_rate", [])
-    if "square" in batch._fields:
-        known["truth"] = (int(batch.square), int(batch.target))
-    if data.asks != "classes" and "truth" in known:
-        known["truth"] = known["truth"][::-1]  # asked where, it is the target that asks
+    known["truth"] = truth_of(data, batch)
     if rates:
         over = f"{data.held_out_count} boards"
         shown = {f"asking region reads the right one, {over}": rates}
         if "reverse_hit_rate" in held_out:
             shown[f"right one reads the asking one, {over}"] = held_out["reverse_hit_rate"]
         known["columns"] = {column: [f"{rate:.1%}" for rate in values] for column, values in shown.items()}
-    title = f"{name}, held-out image {number}"
     label = data.classes[int(batch.label)] if data.asks == "classes" else ""
-    portrait = of_pixels(model, batch.image[0], data, title, label)
-    best = rates.index(max(rates)) if rates else 0
-    return replace(portrait, block=best, **known)
+    portrait = of_pixels(model, batch.image[0], data, f"{name}, held-out image {number}", label)
+    return replace(portrait, block=best(rates), **known)
 
 
 def of_photograph(
     path: Path, name: str = "tiny", weights: Path | None = None, size: int = 224, seed: int = 0
 ) -> Portrait:
-    """A photograph and a BiFormer called `name`, with published weights or, said in the title, untrained.
+    """A photograph and a BiFormer called `name`, with published weights or, as the title says, untrained.
 
     Raises ValueError for a size that is not 1 to LARGEST; DamagedImage; what `official.load` raises.
     """
@@ -73,28 +70,37 @@ def of_photograph(
         raise ValueError(f"size must be between 1 and {LARGEST} pixels, but is {size}")
     pixels = open_photograph(path, size, 1.0)
     torch.manual_seed(seed)
-    model, whose = BiFormer(MODELS[name]), "untrained: random weights"
+    model, called = BiFormer(MODELS[name]), f"BiFormer {name}"
+    question = "What does the photograph show? The network is made to tell 1000 classes apart."
+    title, says = f"What does an untrained {called} look at?", "Its weights are random: it has learnt nothing yet."
     if weights is not None:
         official.load(model, weights)
-        whose = f"weights of {weights.name}"
-    return of_pixels(model, pixels, Images, f"{path.name}, BiFormer {name}, {whose}")
+        title, says = f"What has {called} learnt to look at?", f"Its weights are those of {weights.name}."
+    return replace(of_pixels(model, pixels, Images, path.name), title=title, question=question, says=says)
 
 
 def of_pixels(
-    model: nn.Module, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], title: str, label: str = ""
+    model: nn.Module, pixels: Shaped[Tensor, "c h w"], data: DataSet | type[DataSet], source: str, label: str = ""
 ) -> Portrait:
-    """An image as `data` has them, bytes or normalised floats, and what the model does with it; with `label`, says."""
+    """An image as `data` has them, bytes or normalised floats, and what the model does with it.
+
+    label: the right class, where it is known; then it is told whether the model says so. A class of data sets, instead
+    of one of them, has no question.
+    """
     model = copy.deepcopy(model).cpu().double().eval()
     image = normalise(pixels[None], data.mean, data.std).double()
+    says, question = "", data.question if isinstance(data, DataSet) else ""
     if label:
         with torch.no_grad():
-            title += f": says {data.classes[model(image).argmax()]}, is {label}"
+            found = data.classes[model(image).argmax()]
+        says = f"The network says {found}, " + ("and that is right." if found == label else f"but it is {label}.")
     shown = pixels / 127.5 - 1 if pixels.dtype == torch.uint8 else pixels
     if data.asks != "classes":
         said, larger = answer(model, image)
         shown = padded(outlined(shown, marks(said)), larger)
-        title += f": outlined is what the network marks, {', '.join(marked_classes(said, data.classes)) or 'nothing'}"
-    return Portrait(shown, look(model, image), title)
+        marked = ", ".join(marked_classes(said, data.classes)) or "nothing"
+        says = f"Outlined in white is what the network marks: {marked}."
+    return Portrait(shown, look(model, image), TITLE, question, says, source)
 
 
 @torch.no_grad()

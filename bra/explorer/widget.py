@@ -120,7 +120,7 @@ class Explorer(anywidget.AnyWidget):
     def __repr__(self):
         view = self.views[self.block]
         reads = ", ".join(map(str, view.index[self.query].tolist()))
-        title = self.payload["title"] or "an image"
+        title = self.payload["source"] or self.payload["title"] or "an image"
         layers = f"{len(self.views)} layer{'s' * (len(self.views) > 1)}"
         return f"Explorer of {title}: {layers}; in {view.label}, region {self.query} reads {reads}."
 

@@ -13,13 +13,16 @@ from bra.look.statistics import entropy
 from bra.topk import Routes
 from bra.train.evaluation import routing_hits
 
+WITH_TABLES = 4  # boards: as many as a run draws
+
 
 @dataclass
 class RoutingHistory:
     """Watches a training (`bra.train.fit`): at some steps it notes what the model, in evaluation, routes on `boards`.
 
     A page holds the step; of each block its hit rate, reverse hit rate and entropy over all boards; and of the first
-    board the routing index (r k) and the affinity (r r) of each block. `keep` is called with each page.
+    board the routing index (r k) and the affinity (r r) of each block, with the same of the next ones under `more`.
+    `keep` is called with each page.
     """
 
     boards: Boards | MarkedBoards | BoxedBoards
@@ -38,10 +41,18 @@ class RoutingHistory:
         routes = [Routes(*(table.cpu() for table in r)) for r in routes]
         page = {"step": step, "entropy": [round(entropy(r, c), 3) for r, c in zip(routes, widths, strict=True)]}
         page |= {name: [round(x, 4) for x in rates] for name, rates in routing_hits(routes, self.boards).items()}
-        page["index"] = [r.index[0].tolist() for r in routes]
-        page["affinity"] = [[[round(x, 2) for x in row] for row in r.affinity[0].tolist()] for r in routes]
+        first, *more = (tables(routes, board) for board in range(min(WITH_TABLES, len(self.boards.square))))
+        page |= first | {"more": more}
         self.pages.append(page)
         self.keep(page)
+
+
+def tables(routes: list[Routes], board: int) -> dict[str, list]:
+    """Routing index (r k) and affinity (r r) of each block, on one board."""
+    return {
+        "index": [r.index[board].tolist() for r in routes],
+        "affinity": [[[round(x, 2) for x in row] for row in r.affinity[board].tolist()] for r in routes],
+    }
 
 
 def steps_to_note(last: int) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from bra.data.loading import Loaded
 from bra.explorer.page import portrait_page
 from bra.explorer.portrait import Portrait, read_history
 from bra.explorer.portray import SURE, answer, of_held_out, of_pixels, open_photograph, padded
+from bra.explorer.telling import telling
 from bra.files import write_atomically
 from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.look.calls import bra_layers
@@ -51,7 +52,10 @@ def finish(run: RunWriter, model: nn.Module, data: DataSet) -> None:
         if data.asks != "classes":
             draw_answer(model, data).save(run.answers)
     run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, they are safe
-    portrait = of_held_out(model, data, str(run.path), last["held_out"], read_history(run.read_routing()), last["step"])
+    held_out, pages = last["held_out"], run.read_routing()
+    number = telling(data, pages, held_out.get("hit_rate", []))
+    history = read_history(pages, number)
+    portrait = of_held_out(model, data, str(run.path), held_out, history, last["step"], number)
     write_atomically(run.explorer, portrait_page(portrait))
 
 
@@ -111,10 +115,11 @@ def draw_answer(model: nn.Module, data: DataSet) -> draw.Picture:
     return draw.class_maps(image, {"annotated": label, "found": said[0].argmax(dim=0).cpu()}, data.classes)
 
 
-def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Portrait:
+def of_run(folder: Path, number: int | None = 0, photograph: Path | None = None) -> Portrait:
     """A run's model and a held-out image of its data, or a photograph; with its last weights, or else its best so far.
 
-    Raises FileNotFoundError for a run that has kept no weights yet; what `load_model` and `of_held_out` raise.
+    number: which image; None: one on which the training shows. Raises FileNotFoundError for a run that has kept no
+    weights yet; what `load_model` and `of_held_out` raise.
     """
     run = RunFolder(folder)
     kept = run.all_kept()
@@ -127,9 +132,11 @@ def of_run(folder: Path, number: int = 0, photograph: Path | None = None) -> Por
         pixels = pixels if data.channels == 3 else pixels.float().mean(dim=0, keepdim=True).to(torch.uint8)
         return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
     if kept[0] == "best":
-        return of_held_out(model, data, f"{folder}, best weights so far", number=number)
-    history = [] if number else read_history(run.read_routing())
-    return of_held_out(model, data, str(folder), run.read_summary()["held_out"], history, config.steps, number)
+        return of_held_out(model, data, f"{folder}, best weights so far", number=number or 0)
+    held_out, pages = run.read_summary()["held_out"], run.read_routing()
+    number = telling(data, pages, held_out.get("hit_rate", [])) if number is None else number
+    history = read_history(pages, number) if number >= 0 else []
+    return of_held_out(model, data, str(folder), held_out, history, config.steps, number)
 
 
 def of_first(data: DataSet) -> int:

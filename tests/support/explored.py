@@ -121,6 +121,12 @@ def expect_matrix(page, explorer, step):
     assert places == [(reader, read) for reader in range(12) for read in index[reader].tolist()]
 
 
+def brightest(view, region, attention):
+    """The attention at the bright end of the colours: the largest, but at least four times an even share."""
+    even = 1 / sum(tokens_of(view, read) for read in view.index[region].tolist())
+    return max(attention.max(), min(1, 4 * even))
+
+
 def expect_overlay(page, view, region, attention, within=6):
     """The canvas over the image: bright where the token reads much, dark where its region does not read."""
     found = pixels(page, ".stage canvas:nth-child(2)")
@@ -128,7 +134,7 @@ def expect_overlay(page, view, region, attention, within=6):
     lit = {region, *view.index[region].tolist()}
     for row in range(view.size[0]):
         for column in range(view.size[1]):
-            share = attention[row, column] / attention.max()
+            share = attention[row, column] / brightest(view, region, attention)
             if share > 2e-3:
                 assert abs(found[row, column, 3] - (90 + 130 * share)) < within
             elif share == 0:
@@ -171,15 +177,14 @@ def bar_ranks(page):
 
 
 def expect_bars(page, affinity, values):
-    """Bars in proportion to the values, up and down from zero if the matrix has both, up from its lowest if not."""
+    """Bars in proportion to the values, up and down from zero."""
     text = " ".join(path.get_attribute("d") for path in page.locator(".row path.rest, .row path.read").all())
     found = sorted(tuple(map(float, bar)) for bar in re.findall(r"M([\d.]+) ([\d.]+)v(-?[\d.e-]+)", text))
     zero = float(page.locator(".row path.zero").get_attribute("d").split()[1].split("H")[0])
     finite = affinity[affinity.isfinite()]
-    low, high = finite.min().item(), finite.max().item()
-    base = 0 if low <= 0 <= high else low
+    low, high = min(0, finite.min().item()), max(0, finite.max().item())
     unit = 70 / (high - low) if high > low else 0
-    assert zero == pytest.approx(84 - (base - low) * unit, abs=0.1)
-    heights = [0 if value == -torch.inf else (value - base) * unit for value in values.tolist()]
+    assert zero == pytest.approx(84 + low * unit, abs=0.1)
+    heights = [0 if value == -torch.inf else value * unit for value in values.tolist()]
     assert [-v for _, _, v in found] == pytest.approx(heights, abs=0.1)
     assert all(y == pytest.approx(zero) for _, y, _ in found)

@@ -6,7 +6,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Layer } from "../../bra/explorer/front_end/layer.js";
-import { ordinal, percent, sayHit, sayPair, sayState, short } from "../../bra/explorer/front_end/words.js";
+import { brightest, linked } from "../../bra/explorer/front_end/now.js";
+import { ordinal, percent, sayHit, sayPair, sayRegions, sayState, short } from "../../bra/explorer/front_end/words.js";
 
 const cases = JSON.parse(readFileSync(process.env.FRONT_END_CASES, "utf-8"));
 
@@ -84,4 +85,22 @@ test("a sentence tells what is chosen", () => {
   assert.equal(sayPair({ ...now, over: { from: 99, to: 0 } }), "", "of another grid");
   assert.equal(sayHit(layer, 0, 1, read), "hit (1st choice)");
   assert.equal(sayHit(layer, 0, 99, 0), "another grid");
+  assert.match(sayRegions(layer, 0), /^The network cuts the image into 15 regions, the fields of this 3 × 5 grid\..* here 3 of 15:/);
+});
+
+test("curves join what reads and what is read, the thickest last, by affinity or by attention", () => {
+  const layer = new Layer(cases[0].packed), routed = layer.reads(0, 1), { table, tokens } = cases[0];
+  const now = { layer, step: 0, query: 1, inward: false, routed, readers: layer.readers(0, 1), attention: null, largest: 0 };
+  const found = linked(now), values = found.map(({ to }) => table[1][to]);
+  assert.deepEqual(found.map(({ to }) => to).sort(), routed.filter((to) => layer.isReal(to)).sort());
+  assert.deepEqual(values, [...values].sort((a, b) => a - b));
+  assert.ok(found.every(({ from, share }) => from === 1 && share >= 0 && share <= 1));
+  const inward = linked({ ...now, inward: true });
+  assert.deepEqual(inward.map(({ from }) => from).sort(), cases[0].regions[1].readers.map(([from]) => from).sort());
+  assert.ok(inward.every(({ to }) => to === 1));
+  const attention = Float32Array.from(tokens[layer.middle(1)].maps[0]), sums = new Map();
+  tokens.forEach(({ region }, i) => sums.set(region, (sums.get(region) ?? 0) + attention[i]));
+  for (const { to, share } of linked({ ...now, attention })) assert.ok(Math.abs(share - sums.get(to)) < 1e-6);
+  const n = layer.tokensRead(0, 1);
+  close([brightest({ ...now, largest: 0.9 }), brightest({ ...now, largest: 1 / n })], [0.9, Math.min(1, 4 / n)], 1e-9);
 });

@@ -1,11 +1,13 @@
 // The elements of an explorer, made once; and the controls, which show what is chosen.
 
+import { buildBlocks } from "./blocks.js";
 import { make } from "./canvas.js";
-import { sayHit } from "./words.js";
+import { isStill } from "./play.js";
 import { BARS } from "./tables.js";
+import { sayRegions } from "./words.js";
 
 /** @import { Layer, Payload } from "./layer.js" */
-/** @import { Now } from "./explorer.js" */
+/** @import { Now } from "./now.js" */
 
 /** @typedef {Record<string, any>} Elements by name: the element that shows a thing, or takes it */
 
@@ -13,21 +15,47 @@ import { BARS } from "./tables.js";
 export function build(payload, layers) {
   /** @type {Elements} */
   const view = { shows: [], keys: {} };
-  const panels = make("div", { class: "panels" }, buildStage(view, payload), buildTables(view));
-  const status = make("p", { class: "status", role: "status", "aria-live": "polite" });
-  const pointer = make("p", { class: "pointer", "aria-live": "polite" });
+  view.status = make("p", { class: "status", role: "status", "aria-live": "polite" });
+  view.pointer = make("p", { class: "pointer", "aria-live": "polite" });
+  const left = make("div", { class: "left" }, buildStage(view, payload), buildMeanings());
+  const right = make("div", { class: "right" }, buildRow(view),
+    make("div", { class: "lower" }, buildMatrix(view), buildBlocks(view, payload, layers)));
+  const says = make("div", { class: "says" }, view.status, view.pointer);
   const keys = make("details", {}, make("summary", {}, "Keys"), make("p", {},
     "Tab goes from part to part. On the image, arrow keys choose a region, or a token. On the affinity row and matrix they "
     + "point at a pair, and Enter chooses its reader (on the row: the region pointed at)."));
-  const title = payload.title ? [make("h3", {}, payload.title)] : [];
-  const section = make("section", { class: "explorer", "aria-label": payload.title || "Explorer" }, ...title,
-    buildControls(view, payload, layers), status, panels, pointer, buildBlocks(view, payload, layers), keys);
-  return Object.assign(view, { status, pointer, section });
+  const source = payload.source ? [make("div", { class: "source" }, payload.source)] : [];
+  view.section = make("section", { class: "explorer", "aria-label": payload.title || "Explorer" },
+    buildIntroduction(view, payload), buildControls(view, payload, layers),
+    make("div", { class: "panels" }, says, left, right), keys, ...source);
+  return view;
+}
+
+/** What all this is, for whoever sees it for the first time. @param {Elements} view @param {Payload} payload */
+function buildIntroduction(view, payload) {
+  const says = payload.says ? [make("span", { class: "answer" }, ` ${payload.says}`)] : [];
+  const task = make("p", { class: "task" }, make("strong", {}, payload.question), ...says);
+  view.about = make("p", { class: "about" });
+  const hint = make("p", { class: "hint" }, make("b", {}, "Try first: "), payload.hint);
+  return make("header", {}, make("div", {}, ...(payload.title ? [make("h3", {}, payload.title)] : []),
+    ...(payload.question || payload.says ? [task] : [])), make("div", {}, view.about, hint));
+}
+
+function buildMeanings() {
+  const meanings = [
+    ["The image.", " A curve runs from the chosen region to each that it reads: the thicker, the higher the affinity (for one "
+      + "token: the attention). Frames are numbered by rank: 1 is the first choice. What is not read is dimmed."],
+    ["The chosen region.", " A bar for every region: its affinity, how well what is sought here fits what lies there. A router "
+      + "that goes by content reads the highest."],
+    ["All regions.", " The same for every region at once, in a row for each that reads. A dot marks what it reads."],
+  ];
+  const list = meanings.map(([name, meaning]) => make("li", {}, make("b", {}, name), meaning));
+  return make("details", { open: "", class: "meanings" }, make("summary", {}, "What the three pictures mean"),
+    make("ol", {}, ...list));
 }
 
 /** @param {Elements} view @param {Payload} payload @param {Layer[]} layers */
 function buildControls(view, payload, layers) {
-  const last = payload.steps.length - 1;
   const label = (/** @type {string} */ text, /** @type {Element} */ control) => make("label", {}, `${text} `, control);
   const choice = (/** @type {string} */ value, /** @type {string} */ text) => {
     const radio = make("input", { type: "radio", name: "show", value });
@@ -43,20 +71,34 @@ function buildControls(view, payload, layers) {
   const options = [...stages].flatMap(([stage, found]) =>
     (stage ? [make("optgroup", { label: stage }, ...found)] : found));
   view.block = make("select", {}, ...options);
-  view.step = make("input", { type: "range", min: 0, max: last, value: last });
-  view.stepNow = make("span", { class: "now" }, payload.steps[last]);
   view.head = make("select");
   view.headLabel = label("Head", view.head);
-  const step = make("div", { class: "steps" }, label("Training step", view.step), view.stepNow);
-  step.hidden = last === 0;
+  if (layers.every((layer) => !layer.heads)) view.headLabel.hidden = true; // else it keeps its place when it is not seen
   const shows = [choice("reads", "whom it reads"), choice("readers", "who reads it"),
     choice("tokens", "one token's attention")];
   return make("div", { class: "controls" }, label("Block", view.block),
-    make("div", { role: "radiogroup", "aria-label": "Show" }, "Show ", ...shows), view.headLabel, step);
+    make("div", { role: "radiogroup", "aria-label": "Show" }, ...shows), view.headLabel, buildSteps(view, payload));
 }
 
-/** @param {(string | Node)[]} caption @param {Element} child */
-const figure = (caption, child) => make("figure", {}, child, make("figcaption", {}, ...caption));
+/** The slider of the training steps, a dot for each, and what plays them. @param {Elements} view @param {Payload} payload */
+function buildSteps(view, { steps, truth }) {
+  const last = steps.length - 1;
+  view.play = make("button", { type: "button", class: "play" });
+  view.step = make("input", { type: "range", min: 0, max: last, value: last });
+  view.stepNow = make("span", { class: "now" }, steps[last]);
+  view.stops = truth ? steps.map(() => make("i")) : [];
+  const stops = make("span", { class: "stops", "aria-hidden": "true" }, ...view.stops);
+  const key = truth ? [make("span", { class: "stop-key", "aria-hidden": "true" }, make("i", { class: "hit" }), " hit ",
+    make("i"), " miss")] : [];
+  const track = make("span", { class: "track" }, view.step, stops);
+  const found = make("div", { class: "steps" }, view.play, make("label", {}, "Training step ", track), view.stepNow, ...key);
+  found.hidden = last === 0;
+  return found;
+}
+
+/** @param {string} title @param {Element} child @param {...(string | Node)} caption */
+const figure = (title, child, ...caption) =>
+  make("figure", {}, make("h4", {}, title), child, make("figcaption", {}, ...caption));
 
 /** The image with all that lies over it, and its legend. @param {Elements} view @param {Payload} payload */
 function buildStage(view, payload) {
@@ -74,73 +116,55 @@ function buildStage(view, payload) {
   view.heatSays = make("span");
   view.keys.heat = make("span", { class: "key" }, make("i"), view.heatSays);
   const truth = payload.truth ? [key("should", "the right answer"), key("asker", "asks for it")] : [];
-  return figure([key("asks", "chosen"), key("reads", "it reads, by rank"), key("reader", "reads it, at which rank"),
-    ...truth, view.keys.heat], view.stage);
+  return figure("1 The image", view.stage, key("asks", "chosen"), key("reads", "it reads, by rank"),
+    key("reader", "reads it, at which rank"), ...truth, view.keys.heat);
 }
 
-/** The affinities: of one region as bars, of all as a matrix. @param {Elements} view */
-function buildTables(view) {
-  const part = (/** @type {string} */ name, /** @type {string} */ says) =>
-    ({ class: name, tabindex: 0, role: "application", "aria-label": says });
+/** @param {string} name @param {string} says */
+const part = (name, says) => ({ class: name, tabindex: 0, role: "application", "aria-label": says });
+
+/** The affinities of one region, as bars. @param {Elements} view */
+function buildRow(view) {
   const box = `${-BARS.left} 0 ${BARS.left + BARS.width} ${BARS.height}`;
   view.bars = make("svg", { viewBox: box, "aria-hidden": "true" });
   view.row = make("div", part("row", "Affinity row. Left and right point at a region, Enter chooses it."), view.bars);
+  view.rowSays = make("span");
+  return figure("2 The chosen region", view.row, view.rowSays);
+}
+
+/** The affinities of all regions, as a matrix. @param {Elements} view */
+function buildMatrix(view) {
   view.cells = make("canvas");
   view.links = make("svg", { "aria-hidden": "true" });
   view.matrix = make("div", part("matrix", "Affinity matrix. Arrow keys point at a pair, Enter chooses its reader."),
     view.cells, view.links);
-  view.rowSays = make("span");
   view.padding = make("span", {}, " Grey: regions of nothing but padding.");
-  return make("div", {}, figure([view.rowSays], view.row),
-    figure(["Affinity of every region (down) to every region (across), brighter is higher; dots: read.", view.padding],
-      view.matrix));
-}
-
-/** The table of all blocks. @param {Elements} view @param {Payload} payload @param {Layer[]} layers */
-function buildBlocks(view, payload, layers) {
-  const last = payload.steps.length - 1, names = Object.keys(payload.columns);
-  const hits = payload.truth
-    ? ["asking region reads the right one, this image", "right one reads the asking one, this image"] : [];
-  const when = last ? `, after step ${payload.steps[last]}` : ""; // unlike `hits`, which follow the slider
-  const heads = ["block", "regions", "each reads", ...hits, ...names.map((name) => name + when)];
-  const head = make("tr", {}, ...heads.map((name) => make("th", { scope: "col" }, name)));
-  view.buttons = layers.map((layer) => make("button", { type: "button" }, layer.label));
-  view.hits = layers.map(() => hits.map(() => make("td")));
-  const rows = layers.map((layer, i) => make("tr", {}, make("th", { scope: "row" }, view.buttons[i]),
-    make("td", {}, `${layer.rows} x ${layer.columns}`), make("td", {}, layer.packed.routes[last].k), ...view.hits[i],
-    ...names.map((name) => make("td", {}, payload.columns[name][i]))));
-  const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Every block" },
-    make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
-  return make("details", { open: "" }, make("summary", {}, "Every block"), scroll);
+  return figure("3 All regions", view.matrix,
+    "Affinity of every region (down) to every region (across), brighter is higher; dots: read.", view.padding);
 }
 
 /** @param {Elements} view @param {Now} now */
-export function showControls(view, { block, layer, step, steps, show, head }) {
+export function showControls(view, { block, layer, step, steps, show, head, playing, truth }) {
   view.block.value = block;
   view.step.value = step;
   view.step.setAttribute("aria-valuetext", steps[step]);
   view.stepNow.textContent = steps[step];
+  view.play.textContent = isStill() ? "Next step" : playing ? "Pause" : "Play";
+  view.play.classList.toggle("playing", playing);
+  view.status.setAttribute("aria-live", playing ? "off" : "polite"); // or it would talk over each step
+  if (truth) {
+    const [asked, answer] = truth, there = Math.max(asked, answer) < layer.regions;
+    view.stops.forEach((/** @type {Element} */ stop, /** @type {number} */ i) => {
+      stop.className = `${there && layer.reads(i, asked).includes(answer) ? "hit" : ""}${i === step ? " here" : ""}`;
+    });
+  }
   for (const choice of view.shows) choice.checked = choice.value === show;
-  view.headLabel.hidden = show !== "tokens" || !layer.heads;
+  view.headLabel.classList.toggle("unseen", show !== "tokens" || !layer.heads);
   if (view.head.options.length !== layer.heads + 1) {
     const heads = Array.from({ length: layer.heads }, (_, m) => make("option", { value: m }, m));
     view.head.replaceChildren(make("option", { value: -1 }, "all (mean)"), ...heads);
     view.head.value = head;
   }
+  view.about.textContent = sayRegions(layer, step);
   view.stage.setAttribute("aria-label", `The image. Arrow keys choose a ${show === "tokens" ? "token" : "region"}.`);
-}
-
-/**
- * Which block is shown, and in which the right regions meet.
- * @param {Elements} view @param {Now} now @param {Layer[]} layers
- */
-export function showBlocks(view, { block, step, truth }, layers) {
-  view.buttons.forEach((/** @type {Element} */ button, /** @type {number} */ i) =>
-    button.setAttribute("aria-pressed", String(i === block)));
-  if (!truth) return;
-  const [asked, answer] = truth;
-  layers.forEach((layer, i) => {
-    view.hits[i][0].textContent = sayHit(layer, step, asked, answer);
-    view.hits[i][1].textContent = sayHit(layer, step, answer, asked);
-  });
 }

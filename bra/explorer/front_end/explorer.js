@@ -1,16 +1,17 @@
 // The explorer: what is chosen, and all that is drawn of it. What Python may change, too, is kept by the model.
 
 import { HEAT, make, paint } from "./canvas.js";
-import { build, showBlocks, showControls } from "./elements.js";
+import { showBlocks } from "./blocks.js";
+import { build, showControls } from "./elements.js";
 import { bytes, Layer } from "./layer.js";
+import { partnerOf } from "./now.js";
 import { drawCover, drawKeys, drawStage } from "./stage.js";
 import { STYLE } from "./style.js";
-import { drawMatrix, drawRow } from "./tables.js";
+import { BARS, drawMatrix, drawRow } from "./tables.js";
 import { clamp, sayPair, sayState } from "./words.js";
 
-/** @import { Payload, Reader } from "./layer.js" */
-
-/** @typedef {{from: number, to: number}} Pair a region, and one that it may read */
+/** @import { Payload } from "./layer.js" */
+/** @import { Chosen, Now, Pair } from "./now.js" */
 
 /**
  * @typedef {object} Model what anywidget gives, or `mount`
@@ -20,35 +21,6 @@ import { clamp, sayPair, sayState } from "./words.js";
  * @property {(event: string, callback: () => void) => void} on
  * @property {(event: string, callback: () => void) => void} off
  */
-
-/**
- * @typedef {object} Chosen what is chosen, brought within what there is
- * @property {number} block which of the layers
- * @property {Layer} layer
- * @property {number} step which of the steps
- * @property {number} query the region
- * @property {number | null} token a token in it; null: the region as a whole
- * @property {string} show reads, readers or tokens
- * @property {boolean} inward whether it shows who reads the region, and not whom it reads
- */
-
-/**
- * @typedef {Chosen & {
- *   steps: number[],
- *   truth: [number, number] | null,
- *   head: number,
- *   shape: number,
- *   over: Pair | null,
- *   routed: number[],
- *   readers: Reader[],
- *   partner: {kind: string, region: number} | null,
- *   attention: Float32Array | null,
- *   largest: number,
- * }} Now all that a picture of this moment needs. shape: width to height of the image on the page; over: the pair that is
- * pointed at; partner: the region that should be read, or that asks; largest: of the attention
- */
-
-const WIDEST = 480, TALLEST = 640; // pixels of the image
 
 export class Explorer {
   /** @param {Model} model @param {HTMLElement} el */
@@ -62,6 +34,7 @@ export class Explorer {
     this.head = -1; // all
     /** @type {Pair | null} */
     this.over = null;
+    this.playing = false;
     const view = (this.view = build(payload, this.layers));
     const root = el.shadowRoot ?? el.attachShadow({ mode: "open" });
     root.replaceChildren(make("style", {}, STYLE), view.section);
@@ -69,8 +42,20 @@ export class Explorer {
     const pixels = bytes(payload.image.rgb), { width, height } = payload.image;
     paint(view.picture, width, height, (i) => [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2], 255]);
     this.shape = clamp(width / height, 1 / 4, 4); // of the stage on the page: a strip would be too thin to read
-    view.stage.style.aspectRatio = this.shape;
-    view.stage.style.maxWidth = `${clamp(TALLEST * this.shape, TALLEST / 4, WIDEST)}px`;
+    view.section.style.setProperty("--shape", String(this.shape));
+    this.sizes = { stage: 500, row: 500 }; // widths on the page, in pixels, until it tells them
+  }
+
+  /** Labels and curves are as large as they can be read, wherever they are shown: draw anew when the page has another size. */
+  measure() {
+    const { stage, row } = this.view, { clientWidth: width, clientHeight: height } = stage;
+    if (!width || !height) return; // JupyterLab puts it on the page later
+    const shape = width / height; // on a narrow screen the least height may change it
+    const same = width === this.sizes.stage && row.clientWidth === this.sizes.row && Math.abs(shape / this.shape - 1) < 0.02;
+    if (same) return;
+    this.sizes = { stage: width, row: row.clientWidth };
+    this.shape = shape;
+    this.update();
   }
 
   // -- this moment --
@@ -95,7 +80,8 @@ export class Explorer {
     const weighed = token !== null && step === steps.length - 1 && layer.heads > 0;
     const attention = weighed ? layer.attention(step, token, head) : null;
     return {
-      ...chosen, steps, truth, head, shape: this.shape, over: this.over,
+      ...chosen, steps, truth, head, shape: this.shape, over: this.over, playing: this.playing,
+      pixel: layer.w / this.sizes.stage, line: (BARS.left + BARS.width) / this.sizes.row,
       routed: layer.reads(step, query), readers: layer.readers(step, query), partner: partnerOf(truth, layer, query),
       attention, largest: attention?.reduce((a, b) => Math.max(a, b), 0) ?? 0,
     };
@@ -179,16 +165,6 @@ export class Explorer {
     const { query, inward } = this.chosen();
     return inward ? { from: other, to: query } : { from: query, to: other };
   }
-}
-
-/**
- * The region that belongs to the chosen one: what it should read, or what asks for it.
- * @param {[number, number] | null} truth @param {Layer} layer @param {number} query
- */
-function partnerOf(truth, layer, query) {
-  if (!truth || Math.max(...truth) >= layer.regions) return null;
-  const [asked, answer] = truth;
-  return query === asked ? { kind: "should", region: answer } : query === answer ? { kind: "asker", region: asked } : null;
 }
 
 /**

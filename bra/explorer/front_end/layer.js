@@ -6,6 +6,10 @@
  * bytes stand as base64, the lower byte first.
  * @typedef {object} Payload
  * @property {string} title
+ * @property {string} question what the network is asked; this and the next two may be empty
+ * @property {string} says what it answers
+ * @property {string} source where network and image come from
+ * @property {string} hint what to try first
  * @property {{height: number, width: number, rgb: string}} image three bytes a pixel, row by row
  * @property {number[]} steps training steps, rising; the views are of the last one
  * @property {[number, number] | null} truth the region that asks, and the one that it should read

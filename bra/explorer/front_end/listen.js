@@ -1,19 +1,26 @@
 // What follows from a click, a key, a word from Python, or a change of the page.
 
 import { along, take } from "./canvas.js";
+import { Player } from "./play.js";
 import { BARS } from "./tables.js";
 import { clamp } from "./words.js";
 
-/** @import { Explorer, Pair } from "./explorer.js" */
+/** @import { Explorer } from "./explorer.js" */
+/** @import { Pair } from "./now.js" */
 
 const ARROWS = new Map(Object.entries({ ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }));
 const SHARED = ["query", "block", "token", "step"]; // with Python
 
-/** @param {Explorer} explorer */
+/** Returns what stops all that goes on by itself. @param {Explorer} explorer */
 export function listen(explorer) {
-  const { view } = explorer;
+  const { view } = explorer, player = new Player(explorer);
   view.block.addEventListener("change", () => explorer.chooseBlock(Number(view.block.value)));
-  view.step.addEventListener("input", () => explorer.share({ step: explorer.payload.steps[view.step.value] }));
+  view.play.addEventListener("click", () => player.press());
+  view.step.addEventListener("input", () => {
+    const step = Number(view.step.value);
+    player.stop();
+    explorer.share({ step: explorer.payload.steps[step] });
+  });
   view.head.addEventListener("change", () => {
     explorer.head = Number(view.head.value);
     explorer.update();
@@ -28,6 +35,7 @@ export function listen(explorer) {
     element.addEventListener("pointerleave", () => explorer.point(null));
     element.addEventListener("blur", () => explorer.point(null));
   }
+  return () => player.stop();
 }
 
 /** Mouse, touch, arrow keys. @param {Explorer} explorer */
@@ -114,15 +122,11 @@ export function follow(explorer, el) {
     if (!el.isConnected) return; // JupyterLab puts it on the page later, which changes its size
     const [r, g, b] = (getComputedStyle(el).color.match(/[\d.]+/g) ?? []).map(Number);
     view.section.style.colorScheme = 0.3 * r + 0.6 * g + 0.1 * b > 128 ? "dark" : "light";
-    const shape = view.stage.clientWidth / view.stage.clientHeight; // on a narrow screen the least height may change it
-    if (shape > 0 && Math.abs(shape / explorer.shape - 1) > 0.02) {
-      explorer.shape = shape;
-      explorer.update();
-    }
+    explorer.measure();
   };
   const theme = new MutationObserver(adapt), placed = new ResizeObserver(adapt);
   const prefers = matchMedia("(prefers-color-scheme: dark)");
-  placed.observe(el);
+  for (const element of [el, view.stage, view.row]) placed.observe(element);
   for (const element of [document.documentElement, document.body]) theme.observe(element, { attributes: true });
   prefers.addEventListener("change", adapt);
   adapt();

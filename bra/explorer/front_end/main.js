@@ -9,10 +9,12 @@ import { follow, listen } from "./listen.js";
 /** @param {{model: Model, el: HTMLElement}} place */
 export function render({ model, el }) {
   const explorer = new Explorer(model, el);
-  listen(explorer);
-  const forget = follow(explorer, el);
+  const stop = listen(explorer), forget = follow(explorer, el);
   explorer.update();
-  return forget;
+  return () => {
+    stop();
+    forget();
+  };
 }
 
 /**

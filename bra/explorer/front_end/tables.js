@@ -6,28 +6,29 @@ import { MOST_NUMBERED } from "./stage.js";
 
 /** @import { Layer } from "./layer.js" */
 /** @import { Elements } from "./elements.js" */
-/** @import { Now } from "./explorer.js" */
+/** @import { Now } from "./now.js" */
 
 export const BARS = { left: 40, width: 320, top: 14, bottom: 84, height: 98 }; // of the row of bars, in its own units
 const MOST_DOTS = 2500; // in the matrix
+const LEAST = 11; // pixels of a bar that has its rank above it
 
 /**
  * The bars of the chosen region: of its row of the matrix or, if one asks who reads it, of its column.
  * @param {Elements} view @param {Now} now
  */
-export function drawRow(view, { layer, step, query, inward, routed, readers, over }) {
+export function drawRow(view, { layer, step, query, inward, routed, readers, over, line: pixel }) {
   /** @type {Map<number, number>} */
   const ranks = new Map(
     inward ? readers.map(({ region, rank }) => [region, rank]) : routed.map((region, i) => [region, i + 1]));
   const value = (/** @type {number} */ j) =>
     (!inward ? layer.affinity(step, query, j) : layer.isReal(j) ? layer.affinity(step, j, query) : -Infinity);
-  const { low, high } = layer.table(step), spans = low <= 0 && high >= 0, base = spans ? 0 : low;
-  const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom - (base - low) * unit;
-  const width = BARS.width / layer.regions, many = layer.regions > MOST_NUMBERED; // too narrow for outlines and numbers
-  const size = Math.min(11, Math.max(6, 1.1 * width)), above = [];
+  const table = layer.table(step), low = Math.min(0, table.low), high = Math.max(0, table.high); // a bar begins at 0
+  const unit = high > low ? (BARS.bottom - BARS.top) / (high - low) : 0, line = BARS.bottom + low * unit;
+  const width = BARS.width / layer.regions, many = layer.regions > MOST_NUMBERED; // too narrow for outlines
+  const size = Math.min(12 * pixel, 0.78 * width), above = []; // two digits are narrower than a bar
   let rest = "", found = "";
   for (let j = 0; j < layer.regions; j++) {
-    const height = Number.isFinite(value(j)) ? (value(j) - base) * unit : 0;
+    const height = Number.isFinite(value(j)) ? value(j) * unit : 0;
     const bar = `M${j * width} ${line}v${-height}h${0.86 * width}v${height}z`, rank = ranks.get(j);
     if (rank === undefined) {
       rest += bar;
@@ -35,7 +36,8 @@ export function drawRow(view, { layer, step, query, inward, routed, readers, ove
     }
     found += bar;
     const x = (j + 0.43) * width, y = line - Math.max(0, height) - 3;
-    above.push(many ? make("path", { class: "peak", d: `M${x} ${y + 1}l-2.5 -5h5z` })
+    above.push(many || width < LEAST * pixel
+      ? make("path", { class: "peak", d: `M${x} ${y + 1}l${-2.5 * pixel} ${-6 * pixel}h${5 * pixel}z` })
       : make("text", { x, y, class: "tick", "font-size": size }, rank));
   }
   const [chosen, other] = (inward ? [over?.to, over?.from] : [over?.from, over?.to]).map(Number);
@@ -43,7 +45,7 @@ export function drawRow(view, { layer, step, query, inward, routed, readers, ove
   view.bars.replaceChildren(make("path", { class: "rest", d: rest }),
     make("path", { class: `read ${inward ? "reader" : "reads"}${many ? " many" : ""}`, d: found }),
     make("path", { class: "zero", d: `M0 ${line}H${BARS.width}` }), ...above,
-    ...scale(layer, low, high, spans ? line : null), ...(chosen === query ? [make("rect", frame)] : []));
+    ...scale(layer, low, high, line, pixel), ...(chosen === query ? [make("rect", frame)] : []));
   view.rowSays.textContent = inward
     ? "How much every region wants to read the chosen one, numbered row by row; above those who do, their rank for it."
     : "Affinity of the chosen region to every region, numbered row by row; above those it reads, their rank.";
@@ -51,14 +53,14 @@ export function drawRow(view, { layer, step, query, inward, routed, readers, ove
 
 /**
  * What stands around the bars: at the left the ends of the scale, below the numbers of regions.
- * @param {Layer} layer @param {number} low @param {number} high @param {number | null} zero where 0 lies
+ * @param {Layer} layer @param {number} low @param {number} high @param {number} zero where 0 lies @param {number} pixel
  */
-function scale(layer, low, high, zero) {
+function scale(layer, low, high, zero, pixel) {
   const text = (/** @type {string} */ name, /** @type {number} */ x, /** @type {number} */ y, /** @type {number} */ says) =>
-    make("text", { class: name, x, y, "font-size": 9 }, says);
+    make("text", { class: name, x, y, "font-size": 11 * pixel }, says);
   const ends = low < high ? [[BARS.top, high], [BARS.bottom, low]] : [[BARS.bottom, low]];
-  const crowded = (/** @type {number} */ y) => ends.some(([end]) => Math.abs(end - y) < 10);
-  if (zero !== null && !crowded(zero)) ends.push([zero, 0]);
+  const crowded = (/** @type {number} */ y) => ends.some(([end]) => Math.abs(end - y) < 12 * pixel);
+  if (!crowded(zero)) ends.push([zero, 0]);
   const perRow = layer.rows > 2 && layer.rows <= 10 ? layer.columns : 7; // each row's first
   const every = layer.regions <= 16 ? 1 : perRow;
   const numbered = [...Array(layer.regions).keys()].filter((j) => j % every === 0 && layer.regions <= MOST_NUMBERED);
@@ -78,7 +80,7 @@ export function drawMatrix(view, { block, layer, step, query, inward, over }) {
   const row = { x: -gap, y: query - gap, width: r + 2 * gap, height: 1 + 2 * gap };
   const column = { x: row.y, y: row.x, width: row.height, height: row.width };
   const line = inward ? column : row;
-  const marks = [view.dots, make("rect", { class: "rim", ...line }), make("rect", { class: "asks", ...line })];
+  const marks = [...axes(layer), view.dots, make("rect", { class: "rim", ...line }), make("rect", { class: "asks", ...line })];
   if (r * k > MOST_DOTS) { // then only those of the query
     marks.push(make("path", { class: "dots", d: layer.reads(step, query).map((j) => `M${j} ${query}h1v1h-1z`).join("") }));
   }
@@ -89,6 +91,20 @@ export function drawMatrix(view, { block, layer, step, query, inward, over }) {
   }
   view.links.setAttribute("viewBox", `0 0 ${r} ${r}`);
   view.links.replaceChildren(...marks);
+}
+
+/** Numbers and names beside the matrix, which is as wide as it has regions. @param {Layer} layer */
+function axes({ regions: r, columns }) {
+  const size = 0.042 * r;
+  let every = columns;
+  while (r / every > 9) every *= 2;
+  const numbered = [...Array(r).keys()].filter((i) => i % every === 0);
+  /** @param {string} name @param {number} x @param {number} y @param {string | number} says */
+  const text = (name, x, y, says, turn = "") => make("text", { class: name, x, y, "font-size": size, transform: turn }, says);
+  const beside = -2.6 * size, below = r + 2.4 * size, middle = r / 2;
+  return [...numbered.map((i) => text("end", -0.4 * size, i + 0.5 + 0.35 * size, i)),
+    ...numbered.map((i) => text("tick", i + 0.5, r + 1.1 * size, i)), text("tick", middle, below, "region that is read"),
+    text("tick", beside, middle, "region that reads", `rotate(-90 ${beside} ${middle})`)];
 }
 
 /** Paints the matrix, and returns the dots on what is read. @param {Elements} view @param {Layer} layer @param {number} step */

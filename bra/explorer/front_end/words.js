@@ -1,7 +1,7 @@
 // What is said: numbers for people, and the sentences below the controls. No element of a page is touched here.
 
 /** @import { Layer } from "./layer.js" */
-/** @import { Now } from "./explorer.js" */
+/** @import { Now } from "./now.js" */
 
 const MOST_NAMED = 16; // regions in one sentence
 
@@ -59,6 +59,14 @@ function sayTruth({ layer, step, truth, partner }) {
   const [asked, answer] = truth, rank = layer.reads(step, asked).indexOf(answer) + 1;
   const said = partner.kind === "should" ? `. It should read ${answer}` : `. Region ${asked}, which asks, should read it`;
   return said + (rank ? `: a hit, its ${ordinal(rank)} choice` : ": a miss");
+}
+
+/** What a region is, and how much it reads. @param {Layer} layer @param {number} step */
+export function sayRegions(layer, step) {
+  const { k } = layer.table(step), { rows, columns, regions } = layer;
+  return `The network cuts the image into ${plural(regions, "region")}, the fields of this ${rows} × ${columns} grid. `
+    + `In each of its blocks a region reads only a few of them, here ${k} of ${regions}: there its attention looks, `
+    + "and nowhere else.";
 }
 
 /** The pair that is pointed at. @param {Now} now */
