@@ -41,7 +41,7 @@ lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 
 book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book
-	@echo "build/book/book/index.html"
+	@echo "build/book/index.html"
 
 clean: ## remove what make built, but no run
 	rm -rf .venv build

@@ -10,11 +10,9 @@ from myst_nb.core.render import NbElementRenderer
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # docstrings.py, and the package
 
-import docstrings
-
 project = "Bi-level Routing Attention"
 author = "the bra contributors"
-extensions = ["myst_nb", "sphinx.ext.autodoc"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings"]
 root_doc = "book/index"
 include_patterns = ["book/*.md", "book/measured/*.md", "notebooks/*.ipynb"]
 html_theme = "sphinx_book_theme"
@@ -46,15 +44,13 @@ REDIRECT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title
 
 
 def setup(app):
-    """Register how equations, pictures, titles and docstrings are written."""
+    """Register how equations, pictures and titles are written."""
     inline = (lambda translator, node: write_equation(translator, node, "inline"), None)
     block = (lambda translator, node: write_equation(translator, node, "block"), None)
     app.add_html_math_renderer("mathml", inline_renderers=inline, block_renderers=block)
     app.config.html_math_renderer = "mathml"
     NbElementRenderer.render_image = render_image_with_its_text
     app.connect("doctree-read", number_the_title, priority=1)  # before Sphinx notes the title
-    app.connect("autodoc-process-docstring", docstrings.process)
-    app.connect("autodoc-process-signature", docstrings.shorten)
     app.connect("build-finished", write_front_door)
 
 

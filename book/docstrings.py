@@ -11,6 +11,12 @@ CODE = re.compile(r"(``.+?``|`[^`]+`)")
 NAMES = re.compile(r"[a-z_]\w*(?:, [a-z_]\w*)*(?=: )")
 
 
+def setup(app):
+    """As an extension of Sphinx."""
+    app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-process-signature", shorten)
+
+
 def process(app, what, name, obj, options, lines):
     """Sphinx's event `autodoc-process-docstring`: changes `lines` in place."""
     known = parameters(obj)
@@ -46,14 +52,19 @@ def write_block(block: str, known: set[str]) -> list[str]:
 
 def split(block: str, known: set[str]) -> list[str]:
     """A paragraph at its arguments (where a line begins with one, or a sentence with a known one) and at "Raises"."""
-    text = re.sub(r"\s*\n(?![a-z_]\w*(?:, [a-z_]\w*)*: )", " ", block)
+    lines = []
+    for line in block.split("\n"):
+        over = lines and NAMES.match(lines[-1]) and lines[-1].endswith(".") and line[0].isupper()
+        if not lines or over or NAMES.match(line):
+            lines.append(line.strip())
+        else:
+            lines[-1] += f" {line.strip()}"
     pieces = []
-    for line in text.split("\n"):
-        starts = [0, *(match.start() for match in re.finditer(r"(?<=[.)?] )(?=Raises [A-Z])", line))]
-        for match in re.finditer(r"(?<=[.;)] )[a-z_]\w*(?:, [a-z_]\w*)*(?=: )", line):
-            if known.issuperset(match[0].split(", ")):
-                starts.append(match.start())
-        starts = sorted(set(starts))
+    for line in lines:
+        found = [*re.finditer(rf"(?<=[.;)] ){NAMES.pattern}", line)]
+        found = [match for match in found if known.issuperset(match[0].split(", "))]
+        found += re.finditer(r"(?<=[.)?] )(?=Raises [A-Z])", line)
+        starts = sorted({0, *(match.start() for match in found)})
         pieces += [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
     return pieces
 
