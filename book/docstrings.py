@@ -8,6 +8,7 @@ import bra
 SPECIAL = re.compile(r"([\\*_|<>`])")
 RAISED = re.compile(r"\^(\([^()]*\)|\w+)|\b([A-Z])_([a-z]+)\b")  # A^r and (c / heads)^(-1/2); W_q
 CODE = re.compile(r"(``.+?``|`[^`]+`)")
+UNWANTED = re.compile(r"\b(?:[a-z]\w*\.)+(?=[A-Z])|~|<function (\w+) at \w+>")  # where a type comes from; addresses
 NAMES = re.compile(r"[a-z_]\w*(?:, [a-z_]\w*)*(?=: )")
 
 
@@ -26,7 +27,9 @@ def process(app, what, name, obj, options, lines):
 
 def shorten(app, what, name, obj, options, signature, returns):
     """Sphinx's event `autodoc-process-signature`: types say their shape, not where they were defined."""
-    return tuple(text and re.sub(r"\b(?:[a-z]\w*\.)+(?=[A-Z])|~", "", text) for text in (signature, returns))
+    if name == "bra.train.TrainConfig":
+        return "(...)", None  # its forty settings stand below, each with its default
+    return tuple(text and UNWANTED.sub(r"\1", text) for text in (signature, returns))
 
 
 def parameters(obj) -> set[str]:
