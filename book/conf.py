@@ -22,7 +22,6 @@ html_css_files = ["book.css"]
 html_theme_options = {
     "navbar_persistent": [],
     "show_toc_level": 2,
-    "home_page_in_toc": True,
     "use_download_button": True,
     "use_fullscreen_button": False,
 }

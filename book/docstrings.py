@@ -29,7 +29,7 @@ def shorten(app, what, name, obj, options, signature, returns):
     """Sphinx's event `autodoc-process-signature`: types say their shape, not where they were defined."""
     if name == "bra.train.TrainConfig":
         return "(...)", None  # its forty settings stand below, each with its default
-    return tuple(text and UNWANTED.sub(r"\1", text) for text in (signature, returns))
+    return tuple(text and UNWANTED.sub(r"\1", text).replace("[[...]", "[...") for text in (signature, returns))
 
 
 def parameters(obj) -> set[str]:
@@ -57,8 +57,8 @@ def split(block: str, known: set[str]) -> list[str]:
     """A paragraph at its arguments (where a line begins with one, or a sentence with a known one) and at "Raises"."""
     lines = []
     for line in block.split("\n"):
-        over = lines and NAMES.match(lines[-1]) and lines[-1].endswith(".") and line[0].isupper()
-        if not lines or over or NAMES.match(line):
+        ended = not lines or lines[-1].endswith((".", "!"))
+        if ended and (not lines or NAMES.match(line) or (NAMES.match(lines[-1]) and line[0].isupper())):
             lines.append(line.strip())
         else:
             lines[-1] += f" {line.strip()}"
