@@ -1,5 +1,6 @@
 """The texts of the book: every link to a test names one, every row and number is that of a notebook or a result."""
 
+import json
 import math
 import re
 
@@ -25,7 +26,7 @@ def test_the_start_page_lists_every_notebook_with_its_question_and_minutes():
         assert int(told[1] or (30 if told[2] else 40)) == int(minutes), path.stem
 
 
-def tests_of(file):
+def sentences_of(file):
     """The names of the tests in a file of tests/, as a sentence."""
     return [
         name.replace("_", " ") for name in re.findall(r"^def test_(\w+)", (ROOT / "tests" / file).read_text(), re.M)
@@ -36,7 +37,7 @@ def tests_of(file):
 def test_every_test_that_is_named_exists(name):
     for text, file in re.findall(r"\[([^\]]+)\]\(\.\./tests/(test_\w+\.py)\)", PAGES[name]):
         whole = text == file.removeprefix("test_").removesuffix(".py")
-        assert whole or any(text in test for test in tests_of(file)), f"{name}.md: no test {text!r} in {file}"
+        assert whole or any(text in test for test in sentences_of(file)), f"{name}.md: no test {text!r} in {file}"
 
 
 def rows_of(text):
@@ -68,13 +69,21 @@ def test_every_claim_has_a_place_and_a_verdict():
         assert re.search("confirmed|differs|not run|not what the models do|fails on our boards", verdict), verdict
 
 
+def said_in(path):
+    """The text, the code and the printed outputs of a notebook, without its pictures."""
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [out for cell in cells for out in cell.get("outputs", [])]
+    printed = ["".join(out.get("text", out.get("data", {}).get("text/plain", ""))) for out in outputs]
+    return "\n".join([*("".join(cell["source"]) for cell in cells), *printed])
+
+
 ASKED = {"81.26", "2.09", "0.14", "0.17", "0.80", "0.23", "0.82"}  # said by those who ask, or computed below
 
 
 @pytest.mark.parametrize("name", ["claims", "faq"])
 def test_every_number_is_asserted_elsewhere(name):
     """Where it is repeated, a number is that of a notebook's output, its text, or of the chapter on the literature."""
-    told = [PAGES["standing"], *(path.read_text() for path in NOTEBOOKS)]
+    told = [PAGES["standing"], *map(said_in, NOTEBOOKS)]
     text = re.sub(r"\]\(.*?\)|`[^`]*`|PyTorch \S+", "", PAGES[name])
     numbers = re.findall(r"(?<![\d.:])(\d+\.\d+(?!\d)|\d+(?=%))((?:%| (?:G|GB|M|MB)\b)?)", text)
     for number, unit in {*numbers}:
