@@ -36,6 +36,7 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
+toc_object_entries_show_parents = "hide"
 python_use_unqualified_type_names = True
 add_module_names = False
 
