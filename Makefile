@@ -42,7 +42,7 @@ lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 
 book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book
-	@echo "build/book/book/index.html"
+	@echo "build/book/index.html"
 
 publish-as: ## write the address of your repository everywhere: make publish-as REPO=owner/name
 	@$(PYTHON) .ci/publish_as.py "$$REPO"
