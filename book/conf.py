@@ -1,12 +1,17 @@
 """The book is built from the repository's root, `sphinx-build -c book . build/book`, so that nothing is copied."""
 
+import sys
+from pathlib import Path
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from myst_nb.core.render import NbElementRenderer
 
+sys.path.insert(0, str(Path(__file__).parent))  # for reporting
+
 project = "Bi-level Routing Attention"
 author = "the bra contributors"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "reporting.pages"]
 root_doc = "book/index"
 include_patterns = ["book/*.md", "notebooks/*.ipynb"]
 html_theme = "sphinx_book_theme"
