@@ -4,13 +4,12 @@ import json
 import re
 import shutil
 import statistics
-import subprocess
-import sys
 
 import pytest
 from reporting import figures, phrases, tables
 from reporting.reading import RESULTS, read
 from repository import ROOT
+from sphinx.cmd.build import build_main
 
 PAGES = {path.name: path.read_text() for path in sorted((ROOT / "book").glob("*.md"))}
 USED = {  # what the pages show, by kind
@@ -25,9 +24,9 @@ def runs(name, label):
     return [run for run in json.loads((RESULTS / f"{name}.json").read_text())["runs"] if run.get("label") == label]
 
 
-def row(name, **wanted):
+def row(file, /, **wanted):
     """The one row of a file that has what is wanted."""
-    rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    rows = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
     (found,) = (row for row in rows if all(row.get(key) == value for key, value in wanted.items()))
     return found
 
@@ -153,7 +152,7 @@ def test_every_row_of_a_table_is_as_long_as_its_head():
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_figures_tell_their_numbers_and_can_be_read_on_a_phone(name):
     picture = figures.figure(name)
-    assert len(re.findall(r"\d\.\d", picture.alt)) >= 6
+    assert len(re.findall(r"\d\.\d", picture.alt)) >= 5
     assert picture.figure.get_figwidth() <= 5.0  # inches, 480 pixels of a browser: a phone of 390 shows three quarters
     picture.figure.draw_without_rendering()
     shown = [text for text in picture.figure.findobj(lambda part: hasattr(part, "get_fontsize")) if text.get_text()]
@@ -244,7 +243,8 @@ BROKEN = {  # what a page asks for, and the one line that the build says of it
 }
 
 
-def test_a_page_that_asks_for_what_is_not_there_fails_in_one_line(tmp_path):
+@pytest.mark.filterwarnings("ignore")  # of Sphinx and what it imports
+def test_a_page_that_asks_for_what_is_not_there_fails_in_one_line(tmp_path, capsys):
     (tmp_path / "kept").mkdir()
     shutil.copy(RESULTS / "recall_longer.json", tmp_path / "kept")
     for name, told in (("fashion_mnist", "command"), ("nuclei", "processor")):
@@ -256,15 +256,12 @@ def test_a_page_that_asks_for_what_is_not_there_fails_in_one_line(tmp_path):
     )
     good = "```{results} recall_longer\n```\n\nCrossed: {result}`recall_longer > crossed, 2000 steps > seed 0`."
     (tmp_path / "index.md").write_text("# Page\n\n" + "\n\n".join([good, *BROKEN]) + "\n")
-    path = "import sys; sys.path[:0] = sys.argv[1:3]; from sphinx.cmd.build import main; sys.exit(main(sys.argv[3:]))"
-    options = ["-W", "--keep-going", "-q", str(tmp_path), str(tmp_path / "out")]
-    command = [sys.executable, "-c", path, str(ROOT), str(ROOT / "book"), *options]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 1
-    said = [line for line in built.stderr.splitlines() if "index.md" in line]
-    assert len(said) == len(BROKEN), built.stderr
-    assert all(sum(expected in line for line in said) == 1 for expected in BROKEN.values()), built.stderr
-    html = (tmp_path / "out" / "index.html").read_text()
+    assert build_main(["-W", "--keep-going", "-q", str(tmp_path), str(tmp_path / "out")]) == 1
+    stderr = capsys.readouterr().err
+    said = [line for line in stderr.splitlines() if "index.md" in line]
+    assert len(said) == len(BROKEN), stderr
+    assert all(sum(expected in line for line in said) == 1 for expected in BROKEN.values()), stderr
+    html = re.sub("<.*?>", "", (tmp_path / "out" / "index.html").read_text())
     reached = f"{runs('recall_longer', 'crossed, 2000 steps')[0]['held_out']['accuracy']:.1%}"
     assert html.count(reached) == 2, "in the table and in the sentence"
     for told in ("python -m bra.bench.experiments recall_longer", "Intel", "PyTorch 2.13.0+cpu", "seeds 0 to 2"):

@@ -75,7 +75,9 @@ def seeds(content: dict) -> Picture:
     told = []
     for y, (label, runs) in enumerate(found.items()):
         right = [100 * share for share in held_out(runs, "accuracy")]
-        style, colour = ("o", BLUE) if kind(label) == "chooses by content" else ("s", ORANGE)
+        style, colour = {"chooses by content": ("o", BLUE), "a fixed table": ("s", ORANGE)}.get(
+            kind(label), ("^", "white")
+        )
         axes.plot(right, [y] * len(right), style, color=colour, markersize=9, markeredgecolor="black")
         told.append(f"{label} {', '.join(f'{share:.1f}' for share in right)}")
     axes.set_yticks(range(len(found)), found)
@@ -91,6 +93,7 @@ def against_pixels(lines: Mapping[str, Sequence[float]], pixels: Sequence[int], 
     for (name, spent), (style, colour) in zip(lines.items(), LINES, strict=False):
         axes.loglog(pixels, spent, style, color=colour, linewidth=2, markersize=8, label=name)
     axes.set_xticks(pixels, [f"{side}" for side in pixels])
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.set_xlabel("side of the image in pixels", fontsize=TEXT)
     axes.set_ylabel("seconds", fontsize=TEXT)
