@@ -58,7 +58,9 @@ class Results(SphinxDirective):
         text = f"{shown.markdown()}\n\n{source}"
         found = nodes.Element()
         self.state.nested_parse(StringList(text.splitlines(), self.env.docname), self.content_offset, found)
-        found.children[-1]["classes"].append("results-source")
+        shown, below = found.children
+        shown["classes"].append("results")
+        below["classes"].append("results-source")
         return found.children
 
 
@@ -105,7 +107,9 @@ def folder(env) -> Path:
 
 
 def setup(app) -> dict:
-    """Register them."""
+    """Register them, and how they look."""
+    app.config.html_static_path.append(str(Path(__file__).parent / "static"))
+    app.add_css_file("results.css")
     app.add_config_value("results_folder", "book/results", "env")
     app.add_directive("results", Results)
     app.add_directive("results-figure", ResultsFigure)
