@@ -8,13 +8,13 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from myst_nb.core.render import NbElementRenderer
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # docstrings.py, and the package
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # docstrings.py, reporting/, and the package
 
 project = "Bi-level Routing Attention"
 author = "the bra contributors"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "reporting.pages"]
 root_doc = "book/index"
-include_patterns = ["book/*.md", "book/measured/*.md", "notebooks/*.ipynb"]
+include_patterns = ["book/*.md", "notebooks/*.ipynb"]
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["_static"]

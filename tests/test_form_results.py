@@ -4,10 +4,12 @@ import json
 import re
 
 import pytest
+from reporting.tables import TABLES, table
 from repository import NOTEBOOKS, ROOT
 
 RESULTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "book" / "results").glob("*.json")}
-TEXTS = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "book/index.md")), *NOTEBOOKS]
+TEXTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile")]
+TEXTS += [*(ROOT / "book").glob("*.md"), *NOTEBOOKS]
 
 
 def missing_commands(text):
@@ -39,6 +41,59 @@ def test_commands_that_are_named_can_be_started(path):
 def test_a_command_that_is_gone_is_found():
     text = "python -m bra.train --steps 3, python -m bra.gone. And python -m bra.topk, torchrun -m bra.data.hub"
     assert missing_commands(text) == {"bra.gone", "bra.topk", "bra.data.hub"}
+
+
+KEPT = {"recall_routers", "dense_recall", "bench_all_cpu models"}  # what README.md must show
+
+
+def markdown_tables(text):
+    """Every table of a text, as (head, rows) of cells without their emphasis."""
+    lines = [line.replace("*", "") for line in text.splitlines()]
+    blocks = re.findall(r"(?:^\|.*\|$\n?)+", "\n".join(lines), re.M)
+    for block in blocks:
+        head, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines())
+        yield head, rows
+
+
+def columns_of(head, columns):
+    """Where the columns of a shorter table stand in a longer one, in the same order; None if one is not there."""
+    places = []
+    for name in head:
+        following = [i for i, column in enumerate(columns) if column == name and i > max(places, default=-1)]
+        if not following:
+            return None
+        places.append(following[0])
+    return places
+
+
+def shown_results(text):
+    """{result: [rows that it does not hold]} for every table of a text whose columns are those of a result's table."""
+    found, results = {}, {name: table(name) for name in TABLES}
+    for head, rows in markdown_tables(text):
+        for name, whole in results.items():
+            if (places := columns_of(head, whole.columns)) is not None:
+                held = [[cells[i].replace("*", "") for i in places] for cells in whole.rows]
+                found[name] = [row for row in rows if row not in held]
+    return found
+
+
+def test_readme_shows_three_results_with_columns_or_rows_left_out_but_no_other_numbers():
+    found = shown_results((ROOT / "README.md").read_text())
+    assert found.keys() >= KEPT, (
+        f"README.md shows no table of {KEPT - found.keys()}, with that table's names of columns"
+    )
+    for name in KEPT:
+        assert not found[name], f"README.md: {found[name]} are no rows of `python -m reporting.tables {name}`"
+
+
+def test_a_row_that_nobody_measured_is_found():
+    short = "| router | mean accuracy | mean hit rate |\n|---|---|---|\n| **top-4** | {} | 1.00 |\n"
+    assert shown_results(short.format("100.0%")) == {"recall_routers": []}
+    assert shown_results(short.format("99.0%")) == {"recall_routers": [["top-4", "99.0%", "1.00"]]}
+    assert not shown_results(short.replace("mean hit rate", "hits"))
+
+
+# Until README.md is a front page: its other tables and what it says of them. The pages have tests of their own.
 
 
 STAGES = {64: 1, 128: 2, 256: 3}  # the routed stages of BiFormer-T by their channels
