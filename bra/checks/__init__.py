@@ -16,7 +16,6 @@ from bra.checks.dense import dense, dense_padding, dense_recall
 from bra.checks.explorer import explorer, explorer_recall
 from bra.checks.gather import gather, gather_recall
 from bra.checks.imagenet100 import imagenet100, imagenet100_recall
-from bra.checks.judge import Verdict
 from bra.checks.kernels import kernels, kernels_readers, kernels_recall
 from bra.checks.layer import layer, layer_recall
 from bra.checks.lce import lce, lce_recall
@@ -24,6 +23,7 @@ from bra.checks.partition import partition, partition_recall
 from bra.checks.patterns import patterns, patterns_recall
 from bra.checks.topk import topk, topk_recall
 from bra.checks.train import train, train_recall
+from bra.checks.verdict import Verdict
 
 __all__ = [
     "Verdict",
