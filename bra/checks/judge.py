@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bra.checks.difference import close, located, operation, same
 from bra.checks.verdict import Verdict
 
 Answer = Callable[..., Tensor]

@@ -13,6 +13,7 @@ from bra.checks.judge import Wrong
 from bra.checks.verdict import Verdict
 from bra.course.exercises import BY_HAND, CALL, Exercise, Submission, own_names, read_submission
 from bra.course.limits import Limits
+from bra.course.own import by_hand
 from bra.course.sandbox import Sandbox, clean
 
 COLUMNS = ("file", "notebook", "exercise", "points", "of", "diagnosis")
@@ -91,9 +92,8 @@ def examine(check: str, given: Sequence[Any], named: dict[str, Any], variant: in
     try:
         inspect.signature(function).bind(*given, **named)
     except TypeError:
-        return Verdict(
-            False, f"It must be called as checks.{check}{inspect.signature(function)}.".replace(" -> Verdict", "")
-        )
+        asked = ", ".join(inspect.signature(function).parameters)
+        return Verdict(False, f"It must be called as checks.{check}({asked}).")
     verdict = function(*given, **named)
     if verdict:
         with hidden(variant):
@@ -101,6 +101,13 @@ def examine(check: str, given: Sequence[Any], named: dict[str, Any], variant: in
         if not other:
             return Verdict(False, f"{ONLY_SEEN} {other.text}")
     return verdict
+
+
+def require(check: str, variant: int, *given: Any) -> None:
+    """A test for nbgrader, which runs it in the process of the answer. Raises AssertionError with what is wrong."""
+    own = own_names(check)
+    verdict = examine(check, [by_hand(each, own) if callable(each) else each for each in given], {}, variant)
+    assert verdict, verdict
 
 
 def as_csv(rows: Sequence[Row]) -> str:
