@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test gpu lint notebooks lab book clean
+.PHONY: help train test gpu lint notebooks lab book coursework clean
 
 help: ## print this help
 	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^(\w+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
@@ -42,6 +42,9 @@ lab: .venv/notebooks.stamp ## open the notebooks in JupyterLab
 book: .venv/all.stamp ## build the book from the stored outputs: build/book/index.html
 	$(BIN)/python -m sphinx -W --keep-going -q -c book . build/book
 	@echo "build/book/book/index.html"
+
+coursework: .venv/train.stamp ## build what a course hands out, and nbgrader's sources: build/coursework
+	$(BIN)/python -m bra.course build/coursework
 
 clean: ## remove what make built, but no run
 	rm -rf .venv build

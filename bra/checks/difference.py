@@ -29,7 +29,7 @@ def close(found: Tensor, expected: Tensor) -> Tensor:
 def names_of(axes: str, result: Tensor) -> list[str]:
     """What the axes of a result are called: by their letters, such as "b r t c", or by their numbers."""
     letters = axes.replace("(", "").replace(")", "").split()
-    return [NAMES[letter] for letter in letters] if letters else [f"place of axis {n}" for n in range(result.ndim)]
+    return [NAMES[letter] for letter in letters] if letters else [f"axis-{n} slice" for n in range(result.ndim)]
 
 
 def located(wrong: Tensor, axes: str = "", heads: int = 1) -> str:
