@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - a table of ways to cheat reads better wide
 """Submissions graded end to end: solutions get all points, releases none, and whoever cheats or breaks things none.
 
 Whatever does not end its process shares one: starting one takes seconds.

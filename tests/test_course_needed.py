@@ -26,8 +26,8 @@ def test_only_what_the_answer_uses_is_needed():
 
 
 def test_what_changes_a_value_in_place_is_needed_too():
-    cells = ["rows = []\nother = []", "for n in range(3):\n    rows.append(n)", "rows[0] = 7\nother.append(1)\nrows.sort()",
-             "print(rows)\nassert rows", "checks.topk(rows)"]  # fmt: skip
+    cells = ["rows = []\nother = []", "for n in range(3):\n    rows.append(n)",
+             "rows[0] = 7\nother.append(1)\nrows.sort()", "print(rows)\nassert rows", "checks.topk(rows)"]  # fmt: skip
     assert needed(*cells) == ["rows = []", "rows[0] = 7", "rows.sort()"]
 
 
@@ -43,8 +43,8 @@ def test_all_definitions_of_a_name_keep_their_order_and_the_last_call_counts():
 
 
 def test_classes_stars_and_tuples_are_seen():
-    cells = ["from math import *\nimport os.path as p", "a, (b, *c) = 1, (2, 3)", "class A:\n    z = b\n    def f(self): return p",
-             "checks.topk(lambda: A)"]  # fmt: skip
+    cells = ["from math import *\nimport os.path as p", "a, (b, *c) = 1, (2, 3)",
+             "class A:\n    z = b\n    def f(self): return p", "checks.topk(lambda: A)"]  # fmt: skip
     assert [line.split("\n")[0] for line in needed(*cells)] == [
         "from math import *", "import os.path as p", "a, (b, *c) = (1, (2, 3))", "class A:"]  # fmt: skip
 

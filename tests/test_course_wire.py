@@ -86,8 +86,8 @@ def test_what_is_too_large_is_refused_on_both_sides(monkeypatch):
 
 
 FORMS = [
-    ["tensor", "float32", [1000], 0], ["tensor", "float32", [-2, -2], 0], ["tensor", "object", [1], 0], ["tensor"], [], 3,
-    ["pickle", "x"], ["int", "x"], ["int", "9" * 5000], ["float", "x"], ["function", 0], ["dict", [["int", "1"]]],
+    ["tensor", "float32", [1000], 0], ["tensor", "float32", [-2, -2], 0], ["tensor", "object", [1], 0], ["tensor"], [],
+    3, ["pickle", "x"], ["int", "x"], ["int", "9" * 5000], ["float", "x"], ["function", 0], ["dict", [["int", "1"]]],
     ["dict", [["tuple", [["list", []], ["int", "1"]]]]], ["set", [["list", []]]], ["tensor", "float32", [2**40, 0], 0],
 ]  # fmt: skip
 
