@@ -124,13 +124,14 @@ def test_nbgrader_releases_and_grades_an_assignment(tmp_path):
     hand_in("right", solve("def stable_top_k(a, k): return torch.sort(-a, dim=-1, stable=True).indices[..., :k]"))
     hand_in("wrong", solve("def stable_top_k(a, k): return a.topk(k, largest=False).indices"))
     hand_in("own", solve("from bra import top_k_regions as stable_top_k"))
+    hand_in("edited", solve("checks.topk = lambda answer: True\ndef stable_top_k(a, k): return a.topk(k).indices + 1"))
     hand_in("empty", lambda cell: None)
     nbgrader("autograde", "03_topk", folder=course)
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as gradebook:
         grades = {
             student: gradebook.find_submission("03_topk", student).score
-            for student in ("right", "wrong", "own", "empty")
+            for student in ("right", "wrong", "own", "edited", "empty")
         }
-        assert grades == {"right": 8, "wrong": 2, "own": 2, "empty": 0}
+        assert grades == {"right": 8, "wrong": 2, "own": 2, "edited": 2, "empty": 0}
         assert gradebook.find_assignment("03_topk").max_score == 10
         assert gradebook.find_submission("03_topk", "right").needs_manual_grade

@@ -28,7 +28,7 @@ def test_only_what_the_answer_uses_is_needed():
 def test_what_changes_a_value_in_place_is_needed_too():
     cells = ["rows = []\nother = []", "for n in range(3):\n    rows.append(n)",
              "rows[0] = 7\nother.append(1)\nrows.sort()", "print(rows)\nassert rows", "checks.topk(rows)"]  # fmt: skip
-    assert needed(*cells) == ["rows = []", "rows[0] = 7", "rows.sort()"]
+    assert needed(*cells) == ["rows = []", "for n in range(3):\n    rows.append(n)", "rows[0] = 7", "rows.sort()"]
 
 
 def test_all_definitions_of_a_name_keep_their_order_and_the_last_call_counts():

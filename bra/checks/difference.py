@@ -9,7 +9,7 @@ from torch import Tensor
 
 NAMES = {"b": "image", "r": "region", "t": "token", "c": "channel", "d": "channel", "h": "row", "w": "column",
          "k": "rank", "m": "head"}  # fmt: skip
-PLAIN = "m d"  # axes into which heads split the channels, (m d)
+SPLIT = "(m d)"  # channels as heads split them
 MOST = 10_000_000  # numbers that are compared to find slices in another order
 
 
@@ -34,7 +34,7 @@ def names_of(axes: str, result: Tensor) -> list[str]:
 
 def located(wrong: Tensor, axes: str = "", heads: int = 1) -> str:
     """Where all that is wrong lies, if it is not everywhere: in which images, regions, heads, ...; else nothing."""
-    if PLAIN in axes:
+    if SPLIT in axes:
         wrong = rearrange(wrong, f"{axes} -> {axes.replace('(', '').replace(')', '')}", m=heads)
     touched = [wrong.movedim(n, 0).flatten(1).any(dim=1) for n in range(wrong.ndim)]
     places = [some(name, where) for name, where in zip(names_of(axes, wrong), touched, strict=True)]
@@ -60,9 +60,11 @@ def operation(found: Tensor, expected: Tensor, axes: str = "") -> str:
     """What, done to the right result, gives this one, or most of it; nothing if none of a few operations does."""
     if found.shape != expected.shape:
         return reshaped(found, expected)
+    if found.numel() < 4:  # so few numbers fit anything
+        return ""
     wrong = int((~close(found, expected)).sum())
     best, least = "", 0.2 * wrong  # an operation must explain four fifths
-    for says, changed in operations(found, expected, names_of(axes, expected)):
+    for says, changed in operations(found, expected, names_of(axes.replace(SPLIT, "c"), expected)):
         left = int((~close(found, changed)).sum())
         if not left:
             return says
@@ -92,8 +94,8 @@ def operations(found: Tensor, expected: Tensor, names: list[str]) -> Iterator[tu
             yield f"It is the right result in another order: {ordering(order, name)}.", changed
     if not found.is_floating_point() or not found.isfinite().all() or not expected.isfinite().all():
         return
-    product, square = (found * expected).double().sum(), expected.double().square().sum()
-    if square > 0 and abs(scale := (product / square).item()) > 1e-6:
+    some = expected.abs() > 1e-6 * expected.abs().max()
+    if some.any() and abs(scale := (found[some] / expected[some]).median().item()) > 1e-6:
         inverse = f" (or it divided by {1 / scale:.4g})" if abs(scale) < 1 else ""
         yield f"It is the right result times {scale:.4g}{inverse}.", expected * scale
     off = found - expected
@@ -120,7 +122,7 @@ def reordered(found: Tensor, expected: Tensor) -> list[int] | None:
         if not free:
             return None
         order.append(len(order) if len(order) in free else free[0])
-    return order
+    return None if order == list(range(n)) else order
 
 
 def ordering(order: list[int], name: str) -> str:

@@ -23,6 +23,13 @@ RUBRIC = """**Rubric**, {points} points, given by hand:
 - 1 point: an experiment that answers the question was run, and its result stands here, as numbers or as a picture.
 - 1 point: the reason is given, and what one would see if it were wrong. A refuted guess is as good.
 """
+FRESH = (  # nbgrader runs a test in the process of the answer, which may have edited the checks
+    "import sys",
+    "",
+    'vars(sys.modules["bra"]).pop("checks", None)',
+    'for name in [name for name in sys.modules if name.startswith(("bra.checks", "bra.course"))]:',
+    "    del sys.modules[name]",
+)
 ANSWER = "*Your answer: what you tried, what came out, and why.*"  # what a student begins with
 
 
@@ -89,6 +96,7 @@ def tested(cell: Cell, exercise: Exercise, solution: Sequence[Cell], variant: in
     test = [
         f"# {exercise.points} points: other inputs than those above are tried, too.",
         "### BEGIN HIDDEN TESTS",
+        *FRESH,
         "from bra.course.grade import require",
         "",
         f'require("{check}", {variant}, {given})',

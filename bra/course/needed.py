@@ -111,14 +111,16 @@ def made(statement: ast.stmt) -> set[str]:
 
 
 def changed(statement: ast.stmt) -> set[str]:
-    """The names whose values a statement changes in place: ``x[0] = 1``, ``x.y = 1``, ``x.append(1)``."""
-    if isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return {root(target) for target in targets} - {""}
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        of = statement.value.func
-        return {root(of)} - {""} if isinstance(of, ast.Attribute) else set()
-    return set()
+    """The names whose values a statement changes in place: ``x[0] = 1``, ``x.y = 1``, ``x.append(1)``, in loops too."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return set()
+    found: list[ast.expr] = []
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+            found += node.targets if isinstance(node, ast.Assign) else [node.target]
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            found += [node.value.func] if isinstance(node.value.func, ast.Attribute) else []
+    return {root(each) for each in found} - {""}
 
 
 def root(node: ast.expr) -> str:
