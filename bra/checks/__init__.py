@@ -1,12 +1,12 @@
 """Checks for the exercises: one function a notebook, which says what is wrong with an answer, not only that it is.
 
 A check never raises for a wrong answer: it returns a `Verdict`, which is true only for a right one. So a notebook
-shows what it says, and a test says ``verdict = checks.topk(mine)`` and ``assert verdict, verdict``. One that nobody looks
-at prints itself. A check runs the answer here, and waits for one that does not end: ``python -m bra.checks FILE`` grades
-what others wrote, in a process of its own (see `bra.course`). What an exercise asks for stands in its notebook; what may
-go wrong stands here, as mistakes and what to say about them. Recall questions are checked by the functions that end in
-`_recall`: they say which answer is wrong and why, never the right one. `build` tries the file that a reader writes from
-step to step.
+shows what it says, and a test says ``verdict = checks.topk(mine)`` and ``assert verdict, verdict``. One that nobody
+looks at prints itself. A check runs the answer here, and waits for one that does not end: ``python -m bra.checks
+FILE`` grades what others wrote, in a process of its own (see `bra.course`). What an exercise asks for stands in its
+notebook; what may go wrong stands here, as mistakes and what to say about them. Recall questions are checked by the
+functions that end in `_recall`: they say which answer is wrong and why, never the right one. `build` tries the file
+that a reader writes from step to step.
 """
 
 from bra.checks.adjacency import adjacency, adjacency_recall
