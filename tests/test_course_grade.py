@@ -29,7 +29,7 @@ CALL = "\nchecks.topk(best)"
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox(Limits(seconds=60, megabytes=2000)) as made:
+    with Sandbox(Limits(seconds=60.0, megabytes=2000)) as made:
         yield made
 
 
@@ -38,7 +38,7 @@ def points(rows):
 
 
 def test_a_release_scores_nothing_and_the_solutions_everything(tmp_path):
-    limits = Limits(seconds=60)
+    limits = Limits(seconds=60.0)
     empty = grade(written(tmp_path, "empty.ipynb", released()), "empty", limits, variant=5)
     full = grade(written(tmp_path, "full.ipynb", solved()), "full", limits, variant=5)
     assert points(empty).keys() == points(full).keys() and len(points(full)) == 2 * len(OWN) + 2
@@ -176,7 +176,7 @@ def test_what_never_ends_fills_memory_or_crashes_is_contained_and_the_others_are
         "def moves(v, weight, bias):\n    return torch.zeros(10**10)\nchecks.lce(moves)",
         "my_set, others = {1, 2, 4}, False\nchecks.topk_recall(my_set, others)",
     )
-    rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=4, megabytes=1000), variant=1)
+    rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=4.0, megabytes=1000), variant=1)
     said = {
         row.exercise if row.notebook == "topk" else row.notebook: row
         for row in rows

@@ -24,7 +24,7 @@ class Request:
     """A notebook, or a folder with notebooks in it and in its folders. Their code runs in processes of their own."""
     csv: Path | None = None
     """A table to write: file, notebook, exercise, points, of how many, diagnosis."""
-    seconds: float = 20
+    seconds: float = 20.0
     """How long one call of an answer may take."""
     megabytes: int = 2000
     """How much memory an answer may fill. (On Linux; elsewhere its time alone is limited.)"""

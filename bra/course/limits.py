@@ -19,7 +19,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 class Limits(NamedTuple):
     """Seconds for each call of an answer, and megabytes for all that it makes."""
 
-    seconds: float = 20
+    seconds: float = 20.0
     megabytes: int = 2000
 
 

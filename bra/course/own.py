@@ -1,7 +1,7 @@
 """`bra`'s own functions, put out of reach while an answer runs that is to be written by hand."""
 
-import importlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -16,14 +16,20 @@ def refuse(*_, **__):
 
 @contextmanager
 def without(names: Sequence[str]) -> Iterator[None]:
-    """Within it these functions and classes, such as "bra.topk.top_k_regions", raise, whoever has imported them."""
+    """Within it these functions and classes, such as "bra.topk.top_k_regions", raise, whoever has imported them.
+
+    What an answer imports only when it runs, it finds once: from its next call on that raises, too.
+    """
     with ExitStack() as stack:
-        for name in names:
-            module, _, last = name.rpartition(".")
-            own = getattr(importlib.import_module(module), last)
+        for module, _, last in (name.rpartition(".") for name in names):
+            if module not in sys.modules:
+                continue
+            own = getattr(sys.modules[module], last)
             changes = [(own, of, refuse) for of in MADE_BY if hasattr(own, of)]
             if not isinstance(own, type):
-                changes = [(inspect.unwrap(own), "__code__", refuse.__code__)]  # an import elsewhere is the same object
+                changes = [
+                    (inspect.unwrap(own), "__code__", inspect.unwrap(refuse).__code__)
+                ]  # one object for all imports
             for owner, attribute, value in changes:
                 stack.callback(setattr, owner, attribute, getattr(owner, attribute))
                 setattr(owner, attribute, value)

@@ -19,7 +19,7 @@ from bra.checks.judge import Wrong
 from bra.course.limits import Limits
 from bra.course.wire import identifier, receive, send
 
-START = 120  # seconds: importing torch may take long on a busy machine
+START = 120.0  # seconds: importing torch may take long on a busy machine
 PACKAGE = Path(__file__).parents[2]
 KEPT = (
     "PATH",

@@ -37,12 +37,10 @@ def answers(cells: Sequence[str], check: str, own: Sequence[str], functions: lis
         exec(compiled(statement), space)
     given = [eval(compiled(each), space) for each in asked.call.args]
     named = {each.arg: eval(compiled(each.value), space) for each in asked.call.keywords}
-    text = "\n".join(cells)
-    near = [name for name in own if name.rpartition(".")[2] in text or name.rpartition(".")[0] in sys.modules]
     functions.clear()
 
     def apart(each):
-        return by_hand(each, near) if callable(each) else each
+        return by_hand(each, own) if callable(each) else each
 
     return {"given": [apart(each) for each in given], "named": {name: apart(each) for name, each in named.items()}}
 
