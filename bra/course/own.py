@@ -26,10 +26,8 @@ def without(names: Sequence[str]) -> Iterator[None]:
                 continue
             own = getattr(sys.modules[module], last)
             changes = [(own, of, refuse) for of in MADE_BY if hasattr(own, of)]
-            if not isinstance(own, type):
-                changes = [
-                    (inspect.unwrap(own), "__code__", inspect.unwrap(refuse).__code__)
-                ]  # one object for all imports
+            if not isinstance(own, type):  # its code: the object is one for all who have imported it
+                changes = [(inspect.unwrap(own), "__code__", inspect.unwrap(refuse).__code__)]
             for owner, attribute, value in changes:
                 stack.callback(setattr, owner, attribute, getattr(owner, attribute))
                 setattr(owner, attribute, value)
