@@ -97,7 +97,7 @@ def but_image_1(result):
     "name, change, says",
     [
         ("attention", but_one_head, "Wrong is all of head 1."),
-        ("gather", but_image_1, "All that is wrong lies in image 1."),
+        ("gather", but_image_1, "All that is wrong lies in image 1, every region but 2."),
         ("layer", lambda result: result * 2, "It is the right result times 2."),
         ("lce", lambda result: result + torch.arange(result.shape[-1]) + 1, "off by"),
         ("biformer", lambda result: result.flip(1), "rows run backwards"),

@@ -36,7 +36,7 @@ def located(wrong: Tensor, axes: str = "", heads: int = 1) -> str:
     """Where all that is wrong lies, if it is not everywhere: in which images, regions, heads, ...; else nothing."""
     if SPLIT in axes:
         wrong = rearrange(wrong, f"{axes} -> {axes.replace('(', '').replace(')', '')}", m=heads)
-    touched = [wrong.movedim(n, 0).flatten(1).any(dim=1) for n in range(wrong.ndim)]
+    touched = [wrong.movedim(n, 0).reshape(wrong.shape[n], -1).any(dim=1) for n in range(wrong.ndim)]
     places = [some(name, where) for name, where in zip(names_of(axes, wrong), touched, strict=True)]
     places = [place for place in places if place]
     if not places:
@@ -112,7 +112,7 @@ def reordered(found: Tensor, expected: Tensor) -> list[int] | None:
     n, each = len(found), found[0].numel() if len(found) else 0
     if n < 2 or n * n * each > MOST:
         return None
-    a, b = (x.double().nan_to_num().flatten(1) for x in (found, expected))
+    a, b = (x.double().nan_to_num().reshape(n, each) for x in (found, expected))
     equal = close(a[:, None].expand(n, n, each), b[None].expand(n, n, each)).all(dim=2)
     if each > 1 and equal.all(dim=0).any() and not equal.all():
         return [int(equal.all(dim=0).nonzero()[0])] * n

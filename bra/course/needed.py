@@ -39,7 +39,8 @@ def asking(cells: Sequence[str], check: str) -> Asking:
                 statements.append(statement)
     if found is None:
         raise SyntaxError(f"checks.{check} is nowhere called.")
-    return Asking(needed(statements[: found[0]], found[1]), found[1])
+    given = [*found[1].args, *(each.value for each in found[1].keywords)]
+    return Asking(needed(statements[: found[0]], given), found[1])
 
 
 def is_call(node: ast.AST, check: str) -> bool:
@@ -54,9 +55,9 @@ def without_magic(source: str) -> str:
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
-def needed(statements: Sequence[ast.stmt], target: ast.expr) -> list[ast.stmt]:
-    """The statements, in their order, that make the names which `target` uses, and the names which those use."""
-    wanted, chosen = used(target), set()
+def needed(statements: Sequence[ast.stmt], targets: Sequence[ast.expr]) -> list[ast.stmt]:
+    """The statements, in their order, that make the names which `targets` use, and the names which those use."""
+    wanted, chosen = set().union(*(used(each) for each in targets)), set()
     makes, uses = [made(one) for one in statements], [used(one) for one in statements]
     imported = {name for one, names in zip(statements, makes, strict=True) if is_import(one) for name in names}
     changes = [changed(one) - imported for one in statements]

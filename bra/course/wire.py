@@ -8,8 +8,9 @@ import json
 import math
 import struct
 from collections.abc import Callable
+from io import BufferedIOBase
 from numbers import Integral, Real
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ MOST = 64_000_000  # bytes of a message
 DEEP = 20
 
 
-def send(file: BinaryIO, value: Any, functions: list | None = None) -> None:
+def send(file: BufferedIOBase, value: Any, functions: list | None = None) -> None:
     """Write a message. Functions, if a list is given for them, go by their number in it. Raises ValueError."""
     tensors: list[bytes] = []
     text = json.dumps(plain(value, tensors, functions, DEEP)).encode()
@@ -34,7 +35,7 @@ def send(file: BinaryIO, value: Any, functions: list | None = None) -> None:
     file.flush()
 
 
-def receive(file: BinaryIO, function: Callable[[int], Any] | None = None) -> Any:
+def receive(file: BufferedIOBase, function: Callable[[int], Any] | None = None) -> Any:
     """Read a message; `function` makes one out of its number. Raises EOFError at its end, ValueError if it is none."""
     length, size = HEAD.unpack(exactly(file, HEAD.size))
     if length + size > MOST:
@@ -46,7 +47,7 @@ def receive(file: BinaryIO, function: Callable[[int], Any] | None = None) -> Any
         raise ValueError(f"not a message: {error}") from error
 
 
-def exactly(file: BinaryIO, count: int) -> bytes:
+def exactly(file: BufferedIOBase, count: int) -> bytes:
     """So many bytes. Raises EOFError."""
     content = file.read(count)
     if len(content) < count:

@@ -8,9 +8,10 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import BufferedIOBase
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -88,7 +89,7 @@ def main() -> None:
     serve(requests, replies, functions, limits)
 
 
-def serve(requests: BinaryIO, replies: BinaryIO, functions: list, limits: Limits) -> None:
+def serve(requests: BufferedIOBase, replies: BufferedIOBase, functions: list, limits: Limits) -> None:
     """Reply to each request."""
     while True:
         try:
