@@ -158,6 +158,7 @@ def test_a_recall_answer_may_be_of_any_kind(sandbox):
     ):
         assert says in judged("layer_recall", [TOP, f"mine = {answer}\nchecks.layer_recall(mine)"], sandbox, 1).text
     assert judged("layer_recall", ["import numpy as np", "checks.layer_recall(weights=np.int64(38208))"], sandbox, 1)
+    assert judged("layer_recall", ["mine = [38208]", "checks.layer_recall(*mine)"], sandbox, 1)
     assert judged(
         "topk_recall",
         [

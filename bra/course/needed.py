@@ -17,6 +17,11 @@ class Asking(NamedTuple):
     statements: Sequence[ast.stmt]
     call: ast.Call
 
+    @property
+    def given(self) -> ast.expr:
+        """The arguments without a name, as one tuple."""
+        return ast.copy_location(ast.Tuple(list(self.call.args), ast.Load()), self.call)
+
 
 def asking(cells: Sequence[str], check: str) -> Asking:
     """The last call of a check in some cells. Raises SyntaxError if its cell is no Python."""
@@ -39,8 +44,9 @@ def asking(cells: Sequence[str], check: str) -> Asking:
                 statements.append(statement)
     if found is None:
         raise SyntaxError(f"checks.{check} is nowhere called.")
-    given = [*found[1].args, *(each.value for each in found[1].keywords)]
-    return Asking(needed(statements[: found[0]], given), found[1])
+    at, call = found
+    given = [Asking([], call).given, *(each.value for each in call.keywords)]
+    return Asking(needed(statements[:at], given), call)
 
 
 def is_call(node: ast.AST, check: str) -> bool:

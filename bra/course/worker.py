@@ -36,7 +36,7 @@ def answers(cells: Sequence[str], check: str, own: Sequence[str], functions: lis
     space: dict[str, Any] = {"__name__": "__main__"}
     for statement in asked.statements:
         exec(compiled(statement), space)
-    given = [eval(compiled(each), space) for each in asked.call.args]
+    given = eval(compiled(asked.given), space)
     named = {each.arg: eval(compiled(each.value), space) for each in asked.call.keywords}
     functions.clear()
 
