@@ -33,7 +33,7 @@ def restrict(limits: Limits) -> None:
     calls = 20  # one answer is called several times, each of which has its own limit of time
     bounds = {
         "RLIMIT_CPU": int(limits.seconds * calls) + 1,
-        "RLIMIT_FSIZE": limits.megabytes * 1_000_000,
+        "RLIMIT_FSIZE": 100_000_000,  # of one file
         "RLIMIT_CORE": 0,
     }
     if sys.platform == "linux":  # the libraries that are loaded already do not count
