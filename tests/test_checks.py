@@ -745,7 +745,7 @@ def test_a_table_of_what_can_be_seen_fails_in_a_hidden_variant(name):
 
 
 @pytest.mark.parametrize("name", RIGHT)
-@pytest.mark.parametrize("variant", [1, 2, 3])
+@pytest.mark.parametrize("variant", [1, 2])
 def test_a_right_answer_passes_in_hidden_variants(name, variant):
     with hidden(variant):
         assert getattr(checks, name)(RIGHT[name])

@@ -62,10 +62,11 @@ def test_the_notebooks_with_their_solutions_folded_in_score_nothing(sandbox):
     assert "NameError: name 'stable_top_k_solution' is not defined" in judged("topk", used, sandbox, 1).text
 
 
-@pytest.mark.parametrize(
-    ("name", "mistake", "answer", "says"), test_checks.WRONG, ids=[f"{w[0]}: {w[1]}" for w in test_checks.WRONG]
-)
-def test_each_planted_mistake_loses_its_points_and_gets_its_diagnosis(name, mistake, answer, says):
+SAMPLE = [wrong for name in test_checks.RIGHT for wrong in [w for w in test_checks.WRONG if w[0] == name][:2]]
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer", "says"), SAMPLE, ids=[f"{w[0]}: {w[1]}" for w in SAMPLE])
+def test_a_planted_mistake_keeps_its_diagnosis(name, mistake, answer, says):  # tests/test_checks.py has all of them
     verdict = examine(name, [by_hand(answer, ())], {}, variant=4)
     assert not verdict and says in verdict.text and ONLY_SEEN not in verdict.text
 
@@ -177,13 +178,13 @@ def test_what_never_ends_fills_memory_or_crashes_is_contained_and_the_others_are
         "def moves(v, weight, bias):\n    return torch.zeros(10**10)\nchecks.lce(moves)",
         "my_set, others = {1, 2, 4}, False\nchecks.topk_recall(my_set, others)",
     )
-    rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=4.0, megabytes=1000), variant=1)
+    rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=3.0, megabytes=1000), variant=1)
     said = {
         row.exercise if row.notebook == "topk" else row.notebook: row
         for row in rows
         if row.points is not None and "recall" not in row.exercise
     }
-    assert "did not end within 4 seconds, and was stopped" in said["implement"].diagnosis
+    assert "did not end within 3 seconds, and was stopped" in said["implement"].diagnosis
     assert "ended the process in which it ran (exit code 3)" in said["partition"].diagnosis
     if sys.platform == "linux":
         assert "raised MemoryError: more than 1000 MB" in said["lce"].diagnosis
