@@ -88,8 +88,10 @@ def nbgrader(*words, folder):
 
 
 @pytest.mark.slow
-def test_nbgrader_releases_and_grades_an_assignment(tmp_path):
+def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
     pytest.importorskip("nbgrader")
+    programs = os.path.dirname(sys.executable)  # nbgrader calls alembic by its name
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     from nbgrader.api import Gradebook
 
     folder = tmp_path / "notebooks"
