@@ -9,7 +9,7 @@ export PIP_CONSTRAINT := $(CURDIR)/.ci/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help train test gpu lint notebooks lab book publish-as clean
+.PHONY: help train test gpu lint notebooks lab book coursework publish-as clean
 
 help: ## print this help
 	@$(PYTHON) -c "import re; [print(f'make {t:10} {d}') for t, d in re.findall(r'^([\w-]+):.*?## (.*)$$', open('Makefile').read(), re.M)]"
@@ -46,6 +46,9 @@ book: .venv/all.stamp ## build the book from the stored outputs: build/book/inde
 
 publish-as: ## write the address of your repository everywhere: make publish-as REPO=owner/name
 	@$(PYTHON) .ci/publish_as.py "$$REPO"
+
+coursework: .venv/train.stamp ## build what a course hands out, and nbgrader's sources: build/coursework
+	$(BIN)/python -m bra.course build/coursework
 
 clean: ## remove what make built, but no run
 	rm -rf .venv build

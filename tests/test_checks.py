@@ -4,6 +4,7 @@
 The wrong answers are written as a reader would write them, not as `bra.checks` recognises them.
 """
 
+import copy
 import importlib
 import math
 import re
@@ -15,7 +16,8 @@ import torch.nn.functional as F
 from einops import rearrange
 
 from bra import checks
-from bra.checks.judge import recall
+from bra.checks.inputs import hidden
+from bra.checks.judge import recall, unchanged
 
 # --- right answers -----------------------------------------------------------------------------------------------
 
@@ -79,8 +81,15 @@ def depthwise(v, weight, bias):
 def empty_file(
     x, weights, heads, grid, k, *, parts="qkv", largest=True, scale=None, local="v", late=False, out=True, columns=False,
     biases=1.0, softmax=-1, batch=None, mixed=False, turned=False, counted=False, chosen=False, seen=False, filtered=False,
+    without=None, every=None, heads_last=True,
 ):  # fmt: skip
     """The right layer; each keyword makes one mistake."""
+    weights = {name: biases * w if name.endswith("bias") else w for name, w in weights.items()}
+    if without:
+        weights[without] = torch.zeros_like(weights[without])
+    if every:  # the rows of qkv as somebody would have to order them who splits it in this way
+        order = rearrange(torch.arange(3 * x.shape[-1]), f"{every} -> (three m d)", three=3, m=heads)
+        weights = weights | {name: weights[name][order] for name in ("qkv.weight", "qkv.bias")}
     (b, tall, broad, c), given = x.shape, x
     u, v = -(-tall // grid[0]), -(-broad // grid[1])
     h, w = u * grid[0], v * grid[1]
@@ -88,7 +97,7 @@ def empty_file(
     x[:, :tall, :broad] = given
     inside = (torch.arange(h) < tall)[:, None] & (torch.arange(w) < broad)  # which places of the map hold a token
     inside = torch.stack([part for row in inside.split(u) for part in row.split(v, dim=1)]).flatten(1)
-    projected = x @ weights["qkv.weight"].T + biases * weights["qkv.bias"]
+    projected = x @ weights["qkv.weight"].T + weights["qkv.bias"]
     q, key, value = (projected[..., c * i : c * (i + 1)] for i in (parts.index(p) for p in "qkv"))
     bounded = value.clone()
     if not filtered:
@@ -96,7 +105,7 @@ def empty_file(
     source = {"v": bounded, "x": x}.get(local)
     if source is not None:
         weight = weights["lce.conv.weight"]
-        filters = weight.transpose(2, 3) if turned else weight, biases * weights["lce.conv.bias"]
+        filters = weight.transpose(2, 3) if turned else weight, weights["lce.conv.bias"]
         nearby = F.conv2d(source.permute(0, 3, 1, 2), *filters, padding=2, groups=c).permute(0, 2, 3, 1)
     split = "b (i u) (j v) (m d) -> b (i j) m (u v) d"
     q, key, value = (rearrange(y, split, i=grid[0], j=grid[1], m=heads) for y in (q, key, value))
@@ -111,30 +120,43 @@ def empty_file(
     result = torch.zeros_like(q)
     for n in range(b):
         for r in range(grid[0] * grid[1]):
-            source_image = 0 if batch == "tokens" else n
-            near, far = (torch.cat([y[source_image, j] for j in index[n, r]], dim=1) for y in (key, value))
+            images = {"tokens": (0, 0), "keys": (0, n)}.get(batch, (n, n))
+            near, far = (
+                torch.cat([y[i, j] for j in index[n, r]], dim=1) for y, i in zip((key, value), images, strict=True)
+            )
             far = rearrange(far, "m (k t) d -> m (t k) d", k=k) if mixed else far
             scores = q[n, r] @ near.transpose(-2, -1) * (c**-0.5 if scale is None else scale)
             if not seen:
                 scores[..., ~torch.cat([inside[j] for j in index[n, r]])] = -math.inf
             result[n, r] = scores.softmax(dim=softmax).nan_to_num(0.0) @ far
+    if not heads_last:
+        result = rearrange(result.flatten(2), "b r (t m d) -> b r m t d", t=u * v, m=heads)
     result = rearrange(result, "b (i j) m (u v) d -> b (i u) (j v) (m d)", i=grid[0], u=u, v=v)
     if source is not None and not late:
         result = result + nearby
     if out:
-        result = result @ weights["out.weight"].T + biases * weights["out.bias"]
+        result = result @ weights["out.weight"].T + weights["out.bias"]
     return (result + nearby if late else result)[:, :tall, :broad]
 
 
-def last_stage(x, weights, heads, *, parts="qkv", width=None, local="x", late=False, projected=True, bias=1.0):
+def last_stage(
+    x, weights, heads, *, parts="qkv", width=None, local="x", late=False, projected=True, bias=1.0, every=None, first=False,
+    heads_last=True,
+):  # fmt: skip
     """The right attention of the last stage; each keyword makes one mistake."""
     b, h, w, c = x.shape
+    if every:
+        order = rearrange(torch.arange(3 * c), f"{every} -> (three m d)", three=3, m=heads)
+        weights = weights | {"qkv.weight": weights["qkv.weight"][order]}
     named = dict(zip(parts, (x @ weights["qkv.weight"].T).split(c, dim=-1), strict=True))
     d, result = c // heads, torch.zeros(b, h * w, c)
     for n in range(b):
         for m in range(heads):
-            q, k, v = (named[name][n].reshape(h * w, c)[:, m * d : (m + 1) * d] for name in "qkv")
+            images = {"q": n, "k": 0 if first else n, "v": n}
+            q, k, v = (named[name][i].reshape(h * w, c)[:, m * d : (m + 1) * d] for name, i in images.items())
             result[n, :, m * d : (m + 1) * d] = ((q @ k.T) * (width or d) ** -0.5).softmax(dim=1) @ v
+    if not heads_last:
+        result = rearrange(result, "b n (m d) -> b m n d", m=heads)
     result = result.reshape(b, h, w, c)
     source = {"x": x, "v": named["v"], "none": torch.zeros_like(x)}[local].permute(0, 3, 1, 2)
     biases = weights["lce.conv.bias"] if local != "none" else None
@@ -508,6 +530,7 @@ WRONG = [
     ("attention", "keys and values swapped", lambda q, k, v, heads: attend_by_hand(q, v, k, heads), "swapped"),
     ("attention", "exp without the maximum", unsafe_softmax, "NaN"),
     ("attention", "values forgotten", lambda q, k, v, heads: attend_by_hand(q, k, k, heads), "add up keys"),
+    ("attention", "keys of image 0", lambda q, k, v, heads: attend_by_hand(q, k[[0] * len(k)], v, heads), "keys of the first"),
     ("lce", "bias missing", lambda v, w, b: depthwise(v, w, torch.zeros_like(b)), "bias is missing"),
     ("lce", "convolution, not correlation", lambda v, w, b: depthwise(v, w.rot90(2, (1, 2)), b), "180 degrees"),
     ("lce", "filter transposed", lambda v, w, b: depthwise(v, w.mT, b), "swapped"),
@@ -540,6 +563,13 @@ WRONG = [
     ("layer", "padding in the means", by_layer(counted=True), "enters your means"),
     ("layer", "empty regions chosen", by_layer(chosen=True), "nothing but padding"),
     ("layer", "LCE of the padding", by_layer(filtered=True), "filters the padding"),
+    ("layer", "no bias of out", by_layer(without="out.bias"), "bias of `out` is missing"),
+    ("layer", "no bias of qkv", by_layer(without="qkv.bias"), "bias of `qkv` is missing"),
+    ("layer", "no bias of LCE", by_layer(without="lce.conv.bias"), "bias of LCE is missing"),
+    ("layer", "interleaved qkv", by_layer(every="(m d three)"), "every third channel"),
+    ("layer", "qkv split by heads", by_layer(every="(m three d)"), "by heads first"),
+    ("layer", "heads merged without a transpose", by_layer(heads_last=False), "still stand before the tokens"),
+    ("layer", "keys of image 0", by_layer(batch="keys"), "keys of the first"),
     ("layer", "no padding at all", only_divided, "raised"),
     ("layer", "strips", strips_layer, "horizontal strips. A"),
     ("biformer", "scale of all channels", lambda x, w, m: last_stage(x, w, m, width=x.shape[-1]), "scale by all channels"),
@@ -553,6 +583,10 @@ WRONG = [
     ("biformer", "no bias", by_stage(bias=0.0), "bias of `out`"),
     ("biformer", "q and k swapped", by_stage(parts="kqv"), "Queries and keys"),
     ("biformer", "k and v swapped", by_stage(parts="qvk"), "Keys and values"),
+    ("biformer", "interleaved qkv", by_stage(every="(m d three)"), "every third channel"),
+    ("biformer", "qkv split by heads", by_stage(every="(m three d)"), "by heads first"),
+    ("biformer", "heads merged without a transpose", by_stage(heads_last=False), "still stand before the tokens"),
+    ("biformer", "keys of image 0", by_stage(first=True), "keys of the first"),
     ("biformer", "one head", lambda x, w, m: last_stage(x, w, 1), "one head"),
     ("train", "reader and read swapped", lambda index, square, target: hit_rate(index, target, square), "reverse hit rate"),
     ("train", "either way", lambda i, s, t: ((read_by_square(i, s) == t[:, None]).any(1) | (read_by_square(i, t) == s[:, None]).any(1)).float().mean(), "either region"),
@@ -691,6 +725,30 @@ def test_an_unknown_mistake_is_located(name):
 
     text = getattr(checks, name)(one_off).text
     assert ("It is " if name in NUMBERS else "1 of ") in text and "must be" in text, text
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_table_of_what_can_be_seen_fails_in_a_hidden_variant(name):
+    seen = []
+
+    def answer(*given):
+        seen.append((copy.deepcopy(given), RIGHT[name](*given)))
+        return seen[-1][1]
+
+    def looked_up(*given):
+        return next((result for before, result in seen if unchanged(before, given)), seen[0][1])
+
+    check = getattr(checks, name)
+    assert check(answer) and check(looked_up)
+    with hidden(3):
+        assert not check(looked_up)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("variant", [1, 2])
+def test_a_right_answer_passes_in_hidden_variants(name, variant):
+    with hidden(variant):
+        assert getattr(checks, name)(RIGHT[name])
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -324,7 +324,7 @@ def test_every_mistake_that_is_known_is_told_as_itself(part, monkeypatch):
     module, seen = sys.modules[part.check.__module__], []
     monkeypatch.setattr(module, "judge", lambda *given: seen.append(given) or judge(*given))
     assert part.check(part.ours)
-    for _, inputs, right, mistakes, _ in seen:
+    for _, inputs, right, mistakes, *_ in seen:
         assert len({mistake.says for mistake in mistakes}) >= 4
         for mistake in mistakes:
             verdict = judge(mistake.answer, inputs, right, mistakes, "")

@@ -10,7 +10,9 @@ import pytest
 from repository import LEAVES, MODULES, ROOMS, ROOT, STEPS
 
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in sorted((ROOT / "bra").rglob("*.py"))}
-COMMANDS = ["bra/explorer/__main__.py", "bra/train/__main__.py"]  # each shows or trains what the other makes
+COMMANDS = [  # the first two each show or train what the other makes; the last grades with the room after its own
+    "bra/explorer/__main__.py", "bra/train/__main__.py", "bra/checks/__main__.py",
+]  # fmt: skip
 EXPLORER = ("bra/__init__.py", "bra/explorer/__init__.py")  # bra.Explorer is loaded when somebody asks for it
 LATE = {  # what a function may import, and why not the file
     "datasets": "an extra of its own, and large",
@@ -47,13 +49,15 @@ def rule(file):
         others = ["arguments", "block"] if name == "biformer" else ["arguments"]
         allowed = STEPS[: STEPS.index(name)] + others
         return allowed, f"a step imports only steps of lower number and {' and '.join(others)}: {', '.join(allowed)}"
-    if name == "checks":
+    if name == "checks" and file not in COMMANDS:
         return ["arguments", *STEPS, "block"], "checks judge steps, and import only them, block and arguments"
+    if name == "course":
+        return [*LEAVES, "checks"], "course grades with checks, and imports only them and leaves"
     ground = [*LEAVES, *STEPS, "block"]
     if name == "bench":
-        return [*ground, *ROOMS, "checks"], "bench may import everything"
+        return [*ground, *ROOMS, "checks", "course"], "bench may import everything"
     if file in COMMANDS:
-        return [*ground, *ROOMS[:-1], "checks"], "a command may import everything but bench"
+        return [*ground, *ROOMS[:-1], "checks", "course"], "a command may import everything but bench"
     before = ROOMS[: ROOMS.index(name)]
     sentence = f"{name} imports only leaves, steps and block, and of the rooms: {', '.join(before) or 'none'}"
     return ground + before, sentence
@@ -113,7 +117,7 @@ def circle(files):
 
 @pytest.mark.parametrize("module", [*MODULES, "__init__"])
 def test_modules_import_only_what_they_may(module):
-    known = [*STEPS, *LEAVES, *ROOMS, "block", "checks", "__init__"]
+    known = [*STEPS, *LEAVES, *ROOMS, "block", "checks", "course", "__init__"]
     assert module in known, f"bra/{module} is new: say in tests/support/repository.py what it is"
     wrong = [sentence for file in FILES if place(file) == module for sentence in forbidden(file, FILES)]
     assert not wrong, "\n".join(wrong)
@@ -139,6 +143,8 @@ def test_no_file_imports_itself_by_a_detour():
         ("bra/train/loop.py", "import bra.bench.jobs", "imports bra/bench/jobs.py, but train imports only"),
         ("bra/train/__main__.py", "import bra.bench", "imports bra/bench/__init__.py, but a command may import"),
         ("bra/checks/topk.py", "from bra.look import views", "imports bra/look/views.py, but checks judge steps"),
+        ("bra/checks/judge.py", "from bra.course import own", "imports bra/course/own.py, but checks judge steps"),
+        ("bra/course/own.py", "from bra.topk import topk", "imports bra/topk.py, but course grades with checks"),
         ("bra/data/folder.py", "from bra import checks", "imports bra/checks/__init__.py, but data imports only"),
         ("bra/data/folder.py", "import bra.gone", "imports bra/gone, but data imports only leaves,"),
         ("bra/data/folder.py", "from .images import Images", "imports .images, but every import is written from its"),

@@ -4,8 +4,12 @@ import torch
 from torch import Tensor
 
 from bra.adjacency import region_affinity, region_means
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
 from bra.checks.parts import Part
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.adjacency.region_means",)  # what an answer may not call
 
 
 def mistaken() -> list[Mistake]:
@@ -33,16 +37,18 @@ def mistaken() -> list[Mistake]:
 
 def padded() -> list[tuple[Tensor, Tensor]]:
     """Regions and which of their tokens are real; the second time one without any."""
+    size = sizes()
     valid = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]]).bool()
-    some = numbers(2, 5, 3, 4)
+    valid = torch.cat([valid, valid[:, :1].expand(-1, size(3) - 3)], dim=1)
+    some, other = (numbers(size(2), r, valid.shape[1], size(4)) for r in (5, 6))
     some[:, 0, 1] = 0.0  # a real token may be zero
-    return [(some, valid), (numbers(2, 6, 3, 4), torch.cat([valid, valid[:1] & False]))]
+    return [(some, valid), (other, torch.cat([valid, valid[:1] & False]))]
 
 
 def adjacency(masked_means: Answer) -> Verdict:
     """masked_means(regions, valid) -> (b r c): the mean of each region's real tokens, zeros where there are none."""
     praise = "Only real tokens count, and a region without any gets zeros."
-    return judge(masked_means, padded(), region_means, mistaken(), praise)
+    return judge(masked_means, padded(), region_means, mistaken(), praise, "b r c")
 
 
 def means(own_means: Answer) -> Verdict:

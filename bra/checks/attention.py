@@ -5,8 +5,12 @@ from einops import rearrange
 from torch import Tensor
 
 from bra.attention import attend as attend_to_regions
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
 from bra.checks.parts import Part
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.attention.attend", "bra.attention.attend_gathered")  # what an answer may not call
 
 
 def attention(attend_by_hand: Answer) -> Verdict:
@@ -64,13 +68,17 @@ def attention(attend_by_hand: Answer) -> Verdict:
                 lambda q, keys, values, heads: attend()(q, values, keys, heads)),
         Mistake("You add up keys. The weights come from the keys, but they weigh values.",
                 lambda q, keys, values, heads: attend()(q, keys, keys, heads)),
+        Mistake("Every image compares with the keys of the first: the values are its own.",
+                lambda q, keys, values, heads: attend()(q, keys[:1].expand_as(keys), values, heads)),
     ]  # fmt: skip
+    size = sizes()
+    b, r, read, c = size(2), size(3), size(6), 4 * size(7)
     inputs = [
         (numbers(1, 1, 2, 8), numbers(1, 1, 3, 8, seed=1), numbers(1, 1, 3, 8, seed=2), 2),
-        (numbers(2, 3, 5, 28), numbers(2, 3, 6, 28, seed=1), numbers(2, 3, 6, 28, seed=2), 4),
+        (numbers(b, r, size(5), c), numbers(b, r, read, c, seed=1), numbers(b, r, read, c, seed=2), 4),
         (100 * numbers(1, 2, 3, 4), numbers(1, 2, 5, 4, seed=1), numbers(1, 2, 5, 4, seed=2), 2),  # e^100 is no number
     ]
-    return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.")
+    return judge(attend_by_hand, inputs, attend(), mistakes, "Every head attends as it should.", "b r t (m d)", 3)
 
 
 def attention_recall(of_a_query, routed, dense) -> Verdict:

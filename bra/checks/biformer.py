@@ -5,24 +5,31 @@ from einops import rearrange
 from torch import Tensor
 
 from bra.block import FullAttention
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.block.FullAttention",)  # what an answer may not call
 
 
 def forward(
     x: Tensor, weights: dict[str, Tensor], heads: int, *,
-    order: str = "qkv", scale: str = "head", filtered: str = "x", late: bool = False, out: bool = True,
-    bias: bool = True,
+    order: str = "qkv", parts: str = "(three m d)", scale: str = "head", filtered: str = "x", late: bool = False,
+    out: bool = True, bias: bool = True, moved: bool = True, first: bool = False,
 ) -> Tensor:  # fmt: skip
     """The last stage's attention from its weights. Each keyword can make one mistake."""
     h, c = x.shape[1], x.shape[3]
-    parts = dict(zip(order, F.linear(x, weights["qkv.weight"]).chunk(3, dim=-1), strict=True))
-    q, k, v = (rearrange(parts[name], "b h w (m d) -> b m (h w) d", m=heads) for name in "qkv")
+    projected = F.linear(x, weights["qkv.weight"])
+    three = rearrange(projected, f"b h w {parts} -> three b h w (m d)", three=3, m=heads)
+    named = dict(zip(order, three, strict=True))
+    q, k, v = (rearrange(named[name], "b h w (m d) -> b m (h w) d", m=heads) for name in "qkv")
     width = {"head": c // heads, "all": c, "none": 1}[scale]
+    k = k[:1].expand_as(k) if first else k
     result = (width**-0.5 * q @ k.transpose(-2, -1)).softmax(dim=-1) @ v
-    result = rearrange(result, "b m (h w) d -> b h w (m d)", h=h)
+    result = rearrange(result, "b m (h w) d -> b h w (m d)", h=h) if moved else result.reshape(x.shape)
     nearby = 0
     if filtered != "none":
-        source = {"x": x, "v": parts["v"]}[filtered].permute(0, 3, 1, 2)
+        source = {"x": x, "v": named["v"]}[filtered].permute(0, 3, 1, 2)
         filters = weights["lce.conv.weight"], weights["lce.conv.bias"]
         nearby = F.conv2d(source, *filters, padding=2, groups=c).permute(0, 2, 3, 1)
     result = result if late else result + nearby
@@ -49,6 +56,13 @@ MISTAKES = [
     but("The bias of `out` is missing. Only `qkv` has none here.", bias=False),
     but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
     but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
+    but("You take every third channel of `qkv` for q. Its first c channels are q, the next c are k, the last c are v.",
+        parts="(m d three)"),
+    but("You split `qkv` by heads first. All of q comes first, then all of k, then all of v; each is then split.",
+        parts="(m three d)"),
+    but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
+        moved=False),
+    but("Every image compares with the keys of the first: the values are its own.", first=True),
     Mistake("You use one head for all channels. Split the channels into heads.",
             lambda x, weights, heads: forward(x, weights, 1)),
     Mistake("The bias of LCE is missing.",
@@ -64,8 +78,11 @@ def biformer(last_stage: Answer) -> Verdict:
         module.load_state_dict(weights)
         return module(x).detach()
 
-    inputs = [example(3, 5, 8, heads=2), example(4, 3, 12, heads=4)]
-    return judge(last_stage, inputs, output, MISTAKES, "Your last stage gives what the official code's gives.")
+    size = sizes()
+    inputs = [example(size(3), size(5), 2 * size(4), heads=2), example(4, 3, 12, heads=4)]
+    return judge(
+        last_stage, inputs, output, MISTAKES, "Your last stage gives what the official code's gives.", "b h w c"
+    )
 
 
 def example(h: int, w: int, c: int, heads: int) -> tuple:

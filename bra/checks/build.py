@@ -18,12 +18,13 @@ from bra.checks import whole
 from bra.checks.adjacency import PARTS as ADJACENCY
 from bra.checks.attention import PARTS as ATTENTION
 from bra.checks.gather import PARTS as GATHER
-from bra.checks.judge import FILE, Verdict, raised
+from bra.checks.judge import FILE, raised
 from bra.checks.layer import PARTS as LAYER
 from bra.checks.lce import PARTS as LCE
 from bra.checks.partition import PARTS as PARTITION
 from bra.checks.parts import Part
 from bra.checks.topk import PARTS as TOPK
+from bra.checks.verdict import Heard, Verdict
 
 STAGES: dict[str, Sequence[Part]] = {
     "partition": PARTITION, "adjacency": ADJACENCY, "topk": TOPK, "gather": GATHER, "attention": ATTENTION, "lce": LCE,
@@ -56,11 +57,15 @@ class Row(NamedTuple):
         return textwrap.fill(text, 110, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
-class Build(NamedTuple):
-    """What was found out about a file; true when all of it is right."""
+class Tried(NamedTuple):
+    """What was found out about each function, and what to do next."""
 
     rows: Sequence[Row]
     note: str
+
+
+class Build(Heard, Tried):
+    """What was found out about a file; true when all of it is right."""
 
     def __bool__(self):
         return bool(self.rows) and all(row.verdict for row in self.rows)
@@ -96,6 +101,8 @@ def build(up_to: str = "biformer", path: str | Path = FILE) -> Build:
             for name, check in WHOLE.get(step, {}).items():
                 waits = Verdict(False, "waits for the functions above")
                 rows.append(Row(NUMBERS[step], name, check(space[LAST.name]) if right else waits))
+    for row in rows:
+        row.verdict.heard = True  # the table says it
     return Build(rows, last_words(rows, up_to, space))
 
 

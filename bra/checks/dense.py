@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, number, recall
+from bra.checks.inputs import generator, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, number, recall
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.train.tasks.iou", "bra.partition.real_map")  # what an answer may not call
 
 UNLABELLED = 255
 
@@ -69,14 +73,15 @@ def dense(mean: Answer) -> Verdict:
     """mean(said, truth, classes): the mean IoU of two maps of classes (h w); 255 in `truth` is no label."""
 
     def maps(seed: int, h: int, w: int, classes: int) -> tuple[Tensor, Tensor, int]:
-        draw = torch.Generator().manual_seed(seed)
+        draw = generator(seed)
         truth = torch.randint(1, classes - 2, (h, w), generator=draw)  # 0 is only said, the last two are nowhere
         guess = torch.randint(classes - 2, (h, w), generator=draw)
         said = torch.where(torch.rand(h, w, generator=draw) < 0.6, truth, guess)
         truth[torch.rand(h, w, generator=draw) < 0.2] = UNLABELLED
         return said, truth, classes
 
-    inputs = [maps(0, 5, 7, 6), maps(1, 11, 3, 5), maps(2, 13, 17, 9)]
+    size = sizes()
+    inputs = [maps(0, size(5), size(7), 6), maps(1, 11, 3, 5), maps(2, size(13), size(17), size(9))]
     return judge(number(mean), inputs, mean_iou, MISTAKES, "Each class counts alike, and what has no label not at all.")
 
 
@@ -119,17 +124,20 @@ PADDING_MISTAKES = [
 
 def dense_padding(real: Answer) -> Verdict:
     """real(sizes, height, width, stride): which tokens (b h w) of a padded batch hold a real pixel."""
+    size = sizes()
+    height, width, lower = size(52), size(61), size(31)
     inputs = [
-        (torch.tensor([[37, 61], [52, 29]]), 52, 61, 8),
+        (torch.tensor([[size(37), width], [height, size(29)]]), height, width, 8),
         (torch.tensor([[64, 96], [33, 95], [1, 1]]), 64, 97, 32),
-        (torch.tensor([[31, 47], [13, 46]]), 31, 50, 4),
+        (torch.tensor([[lower, 47], [size(13), 46]]), lower, size(50), 4),
     ]
 
     def in_numbers(*given):  # a mask of 0 and 1 is as good as one of booleans
         found = real(*given)
         return found.float() if isinstance(found, Tensor) else found
 
-    return judge(in_numbers, inputs, real_tokens, PADDING_MISTAKES, "A token is real if any of its pixels is.")
+    praise = "A token is real if any of its pixels is."
+    return judge(in_numbers, inputs, real_tokens, PADDING_MISTAKES, praise, "b h w")
 
 
 def dense_recall(nearest, bilinear, corners) -> Verdict:

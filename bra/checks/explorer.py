@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, recall
+from bra.checks.inputs import generator, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.look.statistics.rollout",)  # what an answer may not call
 
 
 def follow(
@@ -53,10 +57,12 @@ MISTAKES = [
 
 def explorer(rollout: Answer) -> Verdict:
     """rollout(index): where every region's content comes from, (r r), for the routing index (n r k) of n blocks."""
-    draw = torch.Generator().manual_seed(0)
-    distinct = torch.rand(3, 5, 5, generator=draw).argsort(dim=2)[:, :, :2]
-    repeated = torch.randint(7, (2, 7, 3), generator=draw)
-    return judge(rollout, [(distinct,), (repeated,)], follow, MISTAKES, "Your rollout goes from block to block.")
+    draw, size = generator(), sizes()
+    blocks, r, more = size(3), size(5), size(7)
+    distinct = torch.rand(blocks, r, r, generator=draw).argsort(dim=2)[:, :, :2]
+    repeated = torch.randint(more, (2, more, 3), generator=draw)
+    praise = "Your rollout goes from block to block."
+    return judge(rollout, [(distinct,), (repeated,)], follow, MISTAKES, praise)
 
 
 def explorer_recall(reads_3, reads_1, share_itself, share_random) -> Verdict:

@@ -5,9 +5,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
 from bra.checks.parts import Part
+from bra.checks.verdict import Verdict
 from bra.gather import gather_regions
+
+OWN = ("bra.gather.gather_regions",)  # what an answer may not call
 
 
 def gather(gather_backward: Answer) -> Verdict:
@@ -58,14 +62,18 @@ def gather(gather_backward: Answer) -> Verdict:
         Mistake("You take the gathered axis as (t k). It is (k t): all tokens of the first region come first.",
                 token_major),
     ]  # fmt: skip
-    unread = numbers(3, 6, 6, seed=2)
+    size = sizes()
+    b, r, t = size(2), size(7), size(4)
+    few = size(6)
+    unread = numbers(3, few, few, seed=2)
     unread[:, :, -1] = -torch.inf  # nobody reads the last region
     inputs = [
-        (numbers(2, 7, 3 * 4, 5), numbers(2, 7, 7, seed=1).topk(3).indices),
-        (numbers(3, 6, 2 * 5, 4), unread.topk(2).indices),
+        (numbers(b, r, 3 * t, size(5)), numbers(b, r, r, seed=1).topk(3).indices),
+        (numbers(3, few, 2 * 5, 4), unread.topk(2).indices),
         (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # a table may name a region twice
     ]
-    return judge(gather_backward, inputs, backward, mistakes, "It is the gradient that autograd computes.")
+    praise = "It is the gradient that autograd computes."
+    return judge(gather_backward, inputs, backward, mistakes, praise, "b r t c")
 
 
 def gather_recall(shape, megabytes, expanded_megabytes) -> Verdict:

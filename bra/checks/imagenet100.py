@@ -3,7 +3,11 @@
 import math
 from collections.abc import Callable
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, number, recall
+from bra.checks.inputs import sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, number, recall
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.train.learner.learning_rate",)  # what an answer may not call
 
 
 def rate(
@@ -60,8 +64,10 @@ def imagenet100(rate_at: Answer) -> Verdict:
     ``peak * (step + 1) / warmup`` while step < warmup; then half a cosine from the peak, at step = warmup, to `least`,
     at step = steps. Those tried are far larger than a real rate, so that no mistake is lost by rounding.
     """
-    settings = 2.0, 5, 24, 0.25
-    inputs = [(step, *settings) for step in (22, 14, 24, 0, 4, 5)] + [(7, 3.0, 3, 50, 0.5), (2, 3.0, 3, 50, 0.0)]
+    size = sizes()
+    settings = 2.0 * size(1), 5, size(24), 0.25
+    inputs = [(step, *settings) for step in (22, 14, settings[2], 0, 4, 5)]
+    inputs += [(7, 3.0, 3, size(50), 0.5), (2, 3.0, 3, 50, 0.0)]
     return judge(number(rate_at), inputs, number(rate), MISTAKES, "It rises to the peak, and ends at the least rate.")
 
 

@@ -14,21 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from bra.checks.difference import close, located, operation, same
+from bra.checks.verdict import Verdict
+
 Answer = Callable[..., Tensor]
 FILE = "my_bra.py"  # the file that the reader writes, step by step; see `build`
-
-
-class Verdict(NamedTuple):
-    """What a check found; true when the answer is right."""
-
-    passed: bool
-    text: str
-
-    def __bool__(self):
-        return self.passed
-
-    def __repr__(self):
-        return ("Right. " if self.passed else "Not yet. ") + self.text
 
 
 class Mistake(NamedTuple):
@@ -76,11 +66,6 @@ def agrees(given, right) -> bool:
         return False
 
 
-def numbers(*shape: int, seed: int = 0) -> Tensor:
-    """Random numbers, the same each time."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def number(function: Callable[..., Any]) -> Answer:
     """The same function for `judge`, which compares tensors: a plain number that it returns becomes one."""
 
@@ -92,13 +77,23 @@ def number(function: Callable[..., Any]) -> Answer:
 
 
 def judge(
-    function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: Sequence[Mistake], praise: str
+    function: Answer,
+    inputs: Sequence[tuple],
+    right: Answer,
+    mistakes: Sequence[Mistake],
+    praise: str,
+    axes: str = "",
+    heads: int | None = None,
 ) -> Verdict:
-    """Run `function` on every input; name the first fault."""
+    """Run `function` on every input; name the first fault.
+
+    axes: those of the result, such as "b r t c", to say where it is wrong. For "(m d)" in them, heads: which of the
+    arguments is their number.
+    """
 
     def trial() -> Verdict:
         with torch.no_grad():
-            fault = compare(function, inputs, right, mistakes)
+            fault = compare(function, inputs, right, mistakes, axes, heads)
         return Verdict(True, praise) if fault is None else fault
 
     return attempt(trial)
@@ -121,7 +116,14 @@ def raised(error: BaseException) -> str:
     return f"{type(error).__name__}{f' in line {lines[-1]}' if lines else ''}: {error}"
 
 
-def compare(function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: Sequence[Mistake]) -> Verdict | None:
+def compare(
+    function: Answer,
+    inputs: Sequence[tuple],
+    right: Answer,
+    mistakes: Sequence[Mistake],
+    axes: str = "",
+    heads: int | None = None,
+) -> Verdict | None:
     """The first fault of `function`, if it has one."""
     for n, arguments in enumerate(inputs):
         copies = copy.deepcopy(arguments)
@@ -143,7 +145,8 @@ def compare(function: Answer, inputs: Sequence[tuple], right: Answer, mistakes: 
         if not same(found, expected):
             passed = [(earlier, right(*earlier)) for earlier in inputs[:n]]
             suspects = [m for m in mistakes if all(same(m.answer(*given), answer) for given, answer in passed)]
-            return Verdict(False, diagnose(found, expected, arguments, suspects))
+            split = 1 if heads is None else arguments[heads]
+            return Verdict(False, diagnose(found, expected, arguments, suspects, axes, split))
     return None
 
 
@@ -158,39 +161,31 @@ def unchanged(before, after) -> bool:
     return before == after
 
 
-def same(found: Tensor, expected: Tensor) -> bool:
-    """Equal in shape, kind and value, up to rounding."""
-    if found.shape != expected.shape or found.is_floating_point() != expected.is_floating_point():
-        return False
-    return bool(close(found, expected).all())
-
-
-def close(found: Tensor, expected: Tensor) -> Tensor:
-    """Where two results agree, up to the rounding of numbers as large as the largest."""
-    size = expected.double().nan_to_num().abs().max().clamp(min=1).item()
-    return torch.isclose(found.double(), expected.double(), rtol=1e-4, atol=1e-5 * size, equal_nan=True)
-
-
-def diagnose(found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequence[Mistake]) -> str:
-    """The mistake that gives just this result, or else where it first differs."""
+def diagnose(
+    found: Tensor, expected: Tensor, arguments: tuple, mistakes: Sequence[Mistake], axes: str = "", heads: int = 1
+) -> str:
+    """The mistake that gives just this result; or else where it is wrong, and what would explain that."""
     for mistake in mistakes:
         if same(found, mistake.answer(*arguments)):
             return mistake.says
     if found.shape != expected.shape:
         wanted = tuple(expected.shape) or "that of one number"
-        return f"Its shape is {tuple(found.shape)}, but must be {wanted} ({tried(arguments)})."
+        says = f"Its shape is {tuple(found.shape)}, but must be {wanted} ({tried(arguments)})."
+        return f"{says} {operation(found, expected)}".rstrip()
     if found.is_floating_point() != expected.is_floating_point():
         return f"Its entries are {found.dtype}, but must be {expected.dtype}."
     if found.isnan().any():
-        return f"It holds NaN ({tried(arguments)})."
+        return f"It holds NaN ({tried(arguments)}). {located(found.isnan(), axes, heads)}".rstrip()
     if not expected.ndim:
         return f"It is {found.item():g}, but must be {expected.item():g} ({tried(arguments)})."
     wrong = ~close(found, expected)
     at = tuple(wrong.nonzero()[0].tolist())
-    return (
-        f"{int(wrong.sum())} of {wrong.numel()} entries are wrong ({tried(arguments)}). "
-        f"The first is at {list(at)}: {found[at].item():g}, but it must be {expected[at].item():g}."
-    )
+    says = [
+        f"{int(wrong.sum())} of {wrong.numel()} entries are wrong ({tried(arguments)}).",
+        operation(found, expected, axes) or located(wrong, axes, heads),
+        f"The first is at {list(at)}: {found[at].item():g}, but it must be {expected[at].item():g}.",
+    ]
+    return " ".join(part for part in says if part)
 
 
 def tried(arguments: tuple) -> str:

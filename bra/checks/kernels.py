@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
+from bra.checks.verdict import Verdict
 
 
 def kernels(merge: Answer) -> Verdict:
@@ -60,9 +62,11 @@ def kernels(merge: Answer) -> Verdict:
                 (mixed / total[:, None] + mixed_2 / total_2[:, None]) / 2),
         Mistake("You forgot to divide by the total.", undivided),
     ]  # fmt: skip
-    one = (numbers(5), 1 + numbers(5, seed=1).abs(), numbers(5, 3, seed=2))
-    two = (numbers(5, seed=3), 1 + numbers(5, seed=4).abs(), numbers(5, 3, seed=5))
-    nothing = (torch.full((5,), -torch.inf), torch.zeros(5), torch.zeros(5, 3))  # a piece in which nothing counts
+    size = sizes()
+    t, d = size(5), size(3)
+    one = (numbers(t), 1 + numbers(t, seed=1).abs(), numbers(t, d, seed=2))
+    two = (numbers(t, seed=3), 1 + numbers(t, seed=4).abs(), numbers(t, d, seed=5))
+    nothing = (torch.full((t,), -torch.inf), torch.zeros(t), torch.zeros(t, d))  # a piece in which nothing counts
     inputs = [
         (*one, *two),
         (one[0] + 300, *one[1:], two[0] + 300, *two[1:]),
@@ -70,7 +74,8 @@ def kernels(merge: Answer) -> Verdict:
         (*one, two[0] + 300, *two[1:]),
         (*one, *nothing),
     ]
-    return judge(merge, inputs, right, mistakes, "Two pieces, or two thousand: it works for any number of them.")
+    praise = "Two pieces, or two thousand: it works for any number of them."
+    return judge(merge, inputs, right, mistakes, praise, "t c")
 
 
 def kernels_readers(readers_of: Answer) -> Verdict:
@@ -96,7 +101,8 @@ def kernels_readers(readers_of: Answer) -> Verdict:
         Mistake("A region that is named twice in a row is read twice there: list its reader twice.", once),
         Mistake("You return the table as it is.", lambda table: table.flatten()),
     ]  # fmt: skip
-    tables = [torch.tensor([[1, 2], [0, 2], [1, 0]]), numbers(7, 7).topk(3).indices, torch.tensor([[0, 0], [0, 1]])]
+    r = sizes()(7)
+    tables = [torch.tensor([[1, 2], [0, 2], [1, 0]]), numbers(r, r).topk(3).indices, torch.tensor([[0, 0], [0, 1]])]
     praise = "Each region finds its readers in one run of places, in a fixed order."
     return judge(readers_of, [(table,) for table in tables], right, mistakes, praise)
 

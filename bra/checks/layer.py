@@ -6,10 +6,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from bra.adjacency import region_means
-from bra.checks.judge import Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Fact, Mistake, judge, recall
 from bra.checks.parts import Part, loaded
+from bra.checks.verdict import Verdict
 from bra.layer import BiLevelRoutingAttention
 from bra.partition import pad_to_grid, partition_regions
+
+# what an answer may not call
+OWN = ("bra.layer.BiLevelRoutingAttention", "bra.partition.partition_regions", "bra.attention.attend")
 
 CUT = "b (i u) (j v) c -> b (i j) (u v) c"
 
@@ -22,27 +27,32 @@ def forward(
     k: int,
     *,
     order: str = "qkv",
+    parts: str = "(three m d)",
     cut: str = CUT,
     merged: bool = True,
     route: str = "rows",
     image: str = "own",
+    moved: bool = True,
     values: str = "(k t)",
     scale: str = "c",
     axis: int = -1,
     lce: str = "v",
-    bias: bool = True,
+    bias: str = "qkv, lce, out",
     out: bool = True,
     blind: str = "",
 ) -> Tensor:
     """The layer from its weights. Each keyword can make one mistake; all at their defaults, it makes none.
 
-    `blind` names what does not know of the padding: "means", "routes", "softmax", several of them, or "lce".
+    `blind` names what does not know of the padding: "means", "routes", "softmax", several of them, or "lce". `bias`
+    names the biases that are used.
     """
     padded, valid_map = pad_to_grid(x, grid)
     (b, h, w, c), (i, j) = padded.shape, grid
     valid = partition_regions(valid_map[None, :, :, None], grid)[0, :, :, 0]  # r t
-    projected = F.linear(padded, weights["qkv.weight"], weights["qkv.bias"] if bias else None)
-    q, key, v = (projected[..., order.index(name) * c :][..., :c] for name in "qkv")
+    projected = F.linear(padded, weights["qkv.weight"], weights["qkv.bias"] if "qkv" in bias else None)
+    three = rearrange(projected, f"b h w {parts} -> three b h w (m d)", three=3, m=heads)
+    named = dict(zip(order, three, strict=True))
+    q, key, v = (named[name] for name in "qkv")
     regions = [y.reshape(b, i * j, -1, c) if cut == "strips" else rearrange(y, cut, i=i, j=j) for y in (q, key, v)]
 
     q_means, k_means = (region_means(y, None if "means" in blind else valid) for y in regions[:2])
@@ -51,9 +61,9 @@ def forward(
     affinity = affinity if "routes" in blind else affinity.masked_fill(~valid.any(dim=1), -torch.inf)
     index = affinity.topk(k).indices
     index = index[:1].expand_as(index) if image == "routes" else index
-    of = torch.zeros(b, 1, 1, dtype=torch.long) if image == "tokens" else torch.arange(b)[:, None, None]
-    near = regions[1][of, index].flatten(2, 3)
-    far = rearrange(regions[2][of, index], f"b r k t c -> b r {values} c")
+    own, first = torch.arange(b)[:, None, None], torch.zeros(b, 1, 1, dtype=torch.long)
+    near = regions[1][first if image in ("tokens", "keys") else own, index].flatten(2, 3)
+    far = rearrange(regions[2][first if image == "tokens" else own, index], f"b r k t c -> b r {values} c")
 
     m = 1 if scale == "one head" else heads
     query, near, far = (rearrange(y, "b r n (m d) -> b r m n d", m=m) for y in (regions[0], near, far))
@@ -61,12 +71,13 @@ def forward(
     scores = width**-0.5 * query @ near.transpose(-2, -1)
     if "softmax" not in blind:
         scores = scores.masked_fill(~valid[index].flatten(2)[:, :, None, None], -torch.inf)
-    attended = (scores.softmax(dim=axis).nan_to_num() @ far).transpose(2, 3).flatten(3)
+    attended = scores.softmax(dim=axis).nan_to_num() @ far
+    attended = (attended.transpose(2, 3) if moved else attended).reshape(b, i * j, -1, c)
     result = rearrange(attended, "b (i j) (u v) c -> b (i u) (j v) c", i=i, u=h // i) if merged else attended
     result = result.reshape(b, h, w, c)
 
     v = v if blind == "lce" else v * valid_map[:, :, None]
-    filters, biases = weights["lce.conv.weight"], weights["lce.conv.bias"] if bias else None
+    filters, biases = weights["lce.conv.weight"], weights["lce.conv.bias"] if "lce" in bias else None
     source = {"x": padded, "regions": rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)}.get(lce, v)
     filters = filters.mT if lce == "transposed" else filters
     nearby = F.conv2d(source.permute(0, 3, 1, 2), filters, biases, padding=2, groups=c).permute(0, 2, 3, 1)
@@ -75,7 +86,7 @@ def forward(
     if lce not in ("none", "after"):
         result = result + nearby
     if out:
-        result = F.linear(result, weights["out.weight"], weights["out.bias"] if bias else None)
+        result = F.linear(result, weights["out.weight"], weights["out.bias"] if "out" in bias else None)
     result = result + nearby if lce == "after" else result
     return result[:, : x.shape[1], : x.shape[2]]
 
@@ -93,7 +104,17 @@ MISTAKES = [
         lce="regions"),
     but("Your LCE swaps height and width: permute (b h w c) to (b c h w), and back.", lce="transposed"),
     but("The output projection `out` is missing.", out=False),
-    but("The biases are missing.", bias=False),
+    but("The biases are missing.", bias=""),
+    but("The bias of `out` is missing.", bias="qkv, lce"),
+    but("The bias of `qkv` is missing.", bias="lce, out"),
+    but("The bias of LCE is missing.", bias="qkv, out"),
+    but("You take every third channel of `qkv` for q. Its first c channels are q, the next c are k, the last c are v.",
+        parts="(m d three)"),
+    but("You split `qkv` by heads first. All of q comes first, then all of k, then all of v; each is then split.",
+        parts="(m three d)"),
+    but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
+        moved=False),
+    but("Every image compares with the keys of the first: the values are its own.", image="keys"),
     but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
     but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
     but("You scale by the channels of a head. This layer uses all: c^(-1/2).", scale="head"),
@@ -132,10 +153,12 @@ def layer(empty_file) -> Verdict:
         module.load_state_dict(weights)
         return module(x).detach()
 
-    inputs = [example((6, 10, 4), 2, (2, 2), 1), example((15, 28, 24), 3, (3, 4), 5)]
-    inputs += [example((5, 7, 8), 2, (2, 3), 2), example((5, 9, 8), 2, (4, 3), 7)]
+    size = sizes()
+    inputs = [example((2 * size(3), 2 * size(5), 4), 2, (2, 2), 1)]
+    inputs += [example((3 * size(5), 4 * size(7), 24), 3, (3, 4), 5)]
+    inputs += [example((4 * size(2) - 3, 3 * size(3) - 2, 8), 2, (2, 3), 2), example((5, 9, 2 * size(4)), 2, (4, 3), 7)]
     praise = "Your layer gives what bra's layer gives. You have written BRA."
-    return judge(empty_file, inputs, output, MISTAKES, praise)
+    return judge(empty_file, inputs, output, MISTAKES, praise, "b h w c")
 
 
 def example(size: tuple[int, int, int], heads: int, grid: tuple[int, int], k: int) -> tuple:

@@ -3,9 +3,13 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
 from bra.checks.parts import Part, loaded
+from bra.checks.verdict import Verdict
 from bra.lce import LocalContextEnhancement
+
+OWN = ("bra.lce.LocalContextEnhancement",)  # what an answer may not call
 
 
 def filtered(mode: str = "constant", shift: int = 0, fixed: int | None = None) -> Answer:
@@ -57,11 +61,13 @@ def lce(depthwise: Answer) -> Verdict:
     ``out[b, y, x, c] = bias[c] + sum of weight[c, down, right] * v[b, y + down - half, x + right - half, c]`` over down
     and right, with half = kernel // 2.
     """
+    size = sizes()
+    c = size(3)
     inputs = [
         (numbers(1, 4, 4, 1), numbers(1, 3, 3, seed=1), numbers(1, seed=2)),
-        (numbers(2, 7, 6, 3), numbers(3, 5, 5, seed=1), numbers(3, seed=2)),
+        (numbers(2, size(7), size(6), c), numbers(c, 5, 5, seed=1), numbers(c, seed=2)),
     ]
-    return judge(depthwise, inputs, filtered(), mistaken(), PRAISE)
+    return judge(depthwise, inputs, filtered(), mistaken(), PRAISE, "b h w c")
 
 
 def module(own: type[nn.Module]) -> Verdict:

@@ -5,9 +5,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, Wrong, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, Wrong, judge, recall
 from bra.checks.parts import Part
+from bra.checks.verdict import Verdict
 from bra.partition import merge_regions, pad_to_grid, partition_regions
+
+OWN = ("bra.partition.partition_regions",)  # what an answer may not call
 
 
 def partition(cut: Answer) -> Verdict:
@@ -40,9 +44,12 @@ def partition(cut: Answer) -> Verdict:
         Mistake("Regions and tokens are swapped: the axes are (b r t c).",
                 lambda x, grid: partition_regions(x, grid).transpose(1, 2)),
     ]  # fmt: skip
-    y, x = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
-    inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, 24, 36, 5), (3, 4))]
-    return judge(cut, inputs, partition_regions, mistakes, "Your cut equals partition_regions on every map tried.")
+    size = sizes()
+    y, x = torch.meshgrid(torch.arange(2.0 * size(2)), torch.arange(2.0 * size(4)), indexing="ij")
+    (i, j), channels = (size(3), size(4)), size(5)
+    inputs = [((10 * y + x)[None, :, :, None], (2, 2)), (numbers(2, i * size(8), j * size(9), channels), (i, j))]
+    praise = "Your cut equals partition_regions on every map tried."
+    return judge(cut, inputs, partition_regions, mistakes, praise, "b r t c")
 
 
 def partition_recall(region, place) -> Verdict:

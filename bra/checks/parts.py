@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from bra.checks.judge import Verdict, Wrong
+from bra.checks.judge import Wrong
+from bra.checks.verdict import Verdict
 
 
 class Part(NamedTuple):

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, recall
+from bra.checks.inputs import sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
+from bra.checks.verdict import Verdict
 from bra.patterns import Grid
 
 
@@ -46,7 +48,8 @@ def patterns(windows: Answer) -> Verdict:
         Mistake("Rows and columns are mixed up: region i lies in row i // columns and column i % columns.",
                 lambda grid, side: table(grid, side, columns=grid[0])),
     ]  # fmt: skip
-    inputs = [((4, 4), 2), ((4, 8), 2), ((6, 9), 3)]
+    size = sizes()
+    inputs = [((2 * size(2), 2 * size(2)), 2), ((2 * size(2), 2 * size(4)), 2), ((3 * size(2), 3 * size(3)), 3)]
     verdict = judge(windows, inputs, table, mistakes, "Every region reads its own window.")
     if not verdict and judge(lambda *given: windows(*given).sort(dim=1).values, inputs, table, [], ""):
         return Verdict(False, "You have the right regions in another order. Within a row of the table they must rise.")

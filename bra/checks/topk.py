@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, numbers, recall
+from bra.checks.inputs import numbers, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, recall
 from bra.checks.parts import Part
+from bra.checks.verdict import Verdict
 from bra.topk import top_k_regions
+
+OWN = ("bra.topk.top_k_regions",)  # what an answer may not call
 
 
 def best(affinity: Tensor, k: int) -> Tensor:
@@ -45,12 +49,15 @@ def mistaken() -> list[Mistake]:
 def topk(stable_top_k: Answer) -> Verdict:
     """stable_top_k(affinity, k): (b r r) -> (b r k), best first; of equal affinities the lower region first."""
     ties = torch.tensor([[1.0, 2, 2, 2, 0], [0, 0, 0, 0, 0], [3, 1, 3, 1, 3], [0, 1, 0, 1, 0], [5, 4, 4, 5, 5]])
-    close = 1 + 1e-6 * numbers(1, 7, 7).argsort(dim=-1)
-    low = numbers(1, 7, 7, seed=1) * 1e4
+    size = sizes()
+    r = size(7)
+    close = 1 + 1e-6 * numbers(1, r, r).argsort(dim=-1)
+    low = numbers(1, r, r, seed=1) * 1e4
     low[:, :, 1::3] = -torch.inf  # regions of nothing but padding
-    inputs = [(numbers(2, 5, 5), 3), (torch.stack([ties, ties.flip(1)]), 2), (torch.zeros(1, 40, 40), 40)]
-    inputs += [(close, 3), (low, 7)]
-    return judge(stable_top_k, inputs, best, mistaken(), "Best first, each row for itself, ties in order.")
+    ties, all_equal, some = torch.stack([ties, ties.flip(1)]), size(40), size(5)
+    inputs = [(numbers(2, some, some), 3), (ties, 2), (torch.zeros(1, all_equal, all_equal), all_equal)]
+    inputs += [(close, 3), (low, r)]
+    return judge(stable_top_k, inputs, best, mistaken(), "Best first, each row for itself, ties in order.", "b r k")
 
 
 def without_ties(own_choice: Answer) -> Verdict:

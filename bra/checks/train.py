@@ -3,7 +3,11 @@
 import torch
 from torch import Tensor
 
-from bra.checks.judge import Answer, Fact, Mistake, Verdict, judge, number, recall
+from bra.checks.inputs import generator, sizes
+from bra.checks.judge import Answer, Fact, Mistake, judge, number, recall
+from bra.checks.verdict import Verdict
+
+OWN = ("bra.data.recall.hit_rates",)  # what an answer may not call
 
 
 def reads(index: Tensor, square: Tensor, target: Tensor) -> Tensor:
@@ -64,7 +68,7 @@ MISTAKES = [
 
 def boards(b: int, index: Tensor, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Index, squares and targets of b boards: a quarter are hits at rank 0, a quarter at rank 1, the others by luck."""
-    draw, (r, k) = torch.Generator().manual_seed(seed), index.shape[1:]
+    draw, (r, k) = generator(seed), index.shape[1:]
     square, each = torch.randint(r, (b,), generator=draw), torch.arange(b)
     routed = index[each, square, each % 4 % k]
     return index, square, torch.where(each % 4 < 2, routed, torch.randint(r, (b,), generator=draw))
@@ -75,11 +79,12 @@ def train(hits: Answer) -> Verdict:
 
     ``target[b]`` must be among ``index[b, square[b]]``, the k regions that the region of the square reads.
     """
-    draw = torch.Generator().manual_seed(0)
-    wishes = torch.randn(67, 13, 13, generator=draw) + 2 * torch.randn(67, 1, 13, generator=draw)  # some are popular
+    draw, size = generator(), sizes()
+    many, few, r = size(67), size(31), size(13)
+    wishes = torch.randn(many, r, r, generator=draw) + 2 * torch.randn(many, 1, r, generator=draw)  # some are popular
     inputs = [
-        boards(67, wishes.topk(3).indices, seed=1),
-        boards(31, torch.randint(5, (31, 5, 4), generator=draw), seed=2),  # a table may name a region twice
+        boards(many, wishes.topk(3).indices, seed=1),
+        boards(few, torch.randint(5, (few, 5, 4), generator=draw), seed=2),  # a table may name a region twice
     ]
     praise = "A hit: the square's region reads the target's, at whatever rank."
     return judge(number(hits), inputs, rate, MISTAKES, praise)

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 from bra.biformer import NANO, TINY, BiFormer, BiFormerConfig
 from bra.block import Block
-from bra.checks.judge import Verdict, Wrong, attempt, judge, numbers, same
+from bra.checks.difference import same
+from bra.checks.inputs import numbers
+from bra.checks.judge import Wrong, attempt, judge
 from bra.checks.layer import MISTAKES, example
 from bra.checks.parts import loaded
+from bra.checks.verdict import Verdict
 from bra.layer import BiLevelRoutingAttention
 
 Layer = type[nn.Module]

@@ -1,0 +1,233 @@
+# ruff: noqa: E501 - a table of ways to cheat reads better wide
+"""Submissions graded end to end: solutions get all points, releases none, and whoever cheats or breaks things none.
+
+Whatever does not end its process shares one: starting one takes seconds.
+"""
+
+import csv
+import inspect
+import io
+import os
+import sys
+
+import pytest
+import test_checks
+from handed_in import OWN, notebook, released, solved, written
+
+from bra import checks
+from bra.checks.__main__ import Request, mark
+from bra.course.exercises import own_names
+from bra.course.grade import ONLY_SEEN, Row, as_csv, examine, files_in, grade, judged, told
+from bra.course.limits import Limits
+from bra.course.own import by_hand
+from bra.course.sandbox import Sandbox
+
+TOP = "import torch\nimport torch.nn.functional as F\nfrom bra import checks\n"
+RIGHT = "def best(a, k):\n    return torch.sort(-a, dim=-1, stable=True).indices[..., :k]\n"
+CALL = "\nchecks.topk(best)"
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(Limits(seconds=60.0, megabytes=2000)) as made:
+        yield made
+
+
+def points(rows):
+    return {(row.notebook, row.exercise): (row.points, row.of) for row in rows if row.points is not None}
+
+
+def test_a_release_scores_nothing_and_the_solutions_everything(tmp_path):
+    limits = Limits(seconds=60.0)
+    empty = grade(written(tmp_path, "empty.ipynb", released()), "empty", limits, variant=5)
+    full = grade(written(tmp_path, "full.ipynb", solved()), "full", limits, variant=5)
+    assert points(empty).keys() == points(full).keys() and len(points(full)) == 2 * len(OWN) + 2
+    assert all(got == 0 for got, _ in points(empty).values()), empty
+    assert all(
+        "returns nothing yet" in row.diagnosis or "no answer yet" in row.diagnosis
+        for row in empty
+        if row.points is not None
+    )
+    assert all(got == of for got, of in points(full).values()), [str(row) for row in full if row.points != row.of]
+    assert sum(got for got, _ in points(full).values()) == 8 * len(OWN) + 4
+    by_hand_rows = [row for row in full if row.points is None]
+    assert len(by_hand_rows) == len(OWN) and all(row.of == 2 and "by hand" in row.exercise for row in by_hand_rows)
+
+
+def test_the_notebooks_with_their_solutions_folded_in_score_nothing(sandbox):
+    cells = ["".join(c["source"]) for c in list(OWN.values())[3]["cells"] if c["cell_type"] == "code"]
+    cells = [cell for cell in cells if not cell.startswith("# @title Solution")]
+    assert "returns nothing yet" in judged("topk", cells, sandbox, 1).text
+    used = cells[:-1] + ["checks.topk(stable_top_k_solution)"]
+    assert "NameError: name 'stable_top_k_solution' is not defined" in judged("topk", used, sandbox, 1).text
+
+
+SAMPLE = [wrong for name in test_checks.RIGHT for wrong in [w for w in test_checks.WRONG if w[0] == name][:2]]
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer", "says"), SAMPLE, ids=[f"{w[0]}: {w[1]}" for w in SAMPLE])
+def test_a_planted_mistake_keeps_its_diagnosis(name, mistake, answer, says):  # tests/test_checks.py has all of them
+    verdict = examine(name, [by_hand(answer, ())], {}, variant=4)
+    assert not verdict and says in verdict.text and ONLY_SEEN not in verdict.text
+
+
+@pytest.mark.parametrize("name", test_checks.RIGHT)
+def test_each_right_answer_gets_its_points_without_bras_own(name):
+    assert examine(name, [by_hand(test_checks.RIGHT[name], own_names(name))], {}, variant=4)
+
+
+HELPERS = inspect.getsource(test_checks).partition("RIGHT = {")[0].replace("from bra.checks", "# ")
+
+
+@pytest.mark.parametrize(
+    "check, answer, says",
+    [
+        ("topk", "def best(a, k): return a.topk(k, largest=False).indices", "smallest affinities"),
+        (
+            "patterns",
+            "def best(grid, side): return torch.tensor(rows(grid, side))\ndef rows(grid, side): return [[0]]",
+            "Its shape is",
+        ),
+        ("layer", "def best(*given): return empty_file(*given, heads_last=False)", "still stand before"),
+        ("layer", "def best(*given): return empty_file(*given, without='out.bias')", "bias of `out` is missing"),
+        ("biformer", "def best(*given): return last_stage(*given, every='(m d three)')", "every third channel"),
+        (
+            "attention",
+            "def best(q, k, v, heads): return attend_by_hand(q, k[[0] * len(k)], v, heads)",
+            "keys of the first",
+        ),
+        ("train", "def best(*given): return hit_rate(*given).item() * 100", "in percent"),
+        ("explorer", "best = rolled_out", None),
+        ("layer", "best = empty_file", None),
+        ("imagenet100", "def best(*given): return rate_of_step(*given).item()", None),
+    ],
+)
+def test_in_a_process_of_its_own_an_answer_is_judged_as_here(check, answer, says, sandbox):
+    verdict = judged(check, [HELPERS, TOP, answer, f"checks.{check}(best)"], sandbox, 4)
+    assert bool(verdict) == (says is None) and (says or "") in verdict.text, verdict
+
+
+CHEATS = {
+    "bra's own function": ("from bra import top_k_regions\ndef best(a, k): return top_k_regions(a, k)" + CALL, "bra's own. Write yours"),
+    "bra's own by another name": ("import bra.topk as t\nbest = lambda a, k: vars(t)['top_k' + '_regions'](a, k)" + CALL, "bra's own"),
+    "the check's right answer": ("from bra.checks.topk import best" + CALL, "ModuleNotFoundError"),
+    "an edited check": ("import bra.checks\nbra.checks.topk = checks.topk = lambda f: True\ndef best(a, k): return a" + CALL, "Not yet"),
+    "a check of one's own": ("class checks:\n    topk = staticmethod(lambda f: print('Right.'))\ndef best(a, k): return a" + CALL, "Not yet"),
+    "printing": ("print('Right. ' * 3)\ndef best(a, k):\n    print('Right. Best first.')\n    return a" + CALL, "Not yet"),
+    "an edited torch": ("torch.equal = torch.isclose = torch.Tensor.all = lambda *a, **k: True\ndef best(a, k): return a" + CALL, "Not yet"),
+    "something that is always equal": ("class Yes:\n    __eq__ = __ge__ = lambda *a: True\ndef best(a, k): return Yes()" + CALL, "not a Yes"),
+    "what can be seen, by heart": (
+        "seen = {2: [[3, 1, 2]]}\ndef best(a, k):\n    if (tuple(a.shape), k) in [((2, 5, 5), 3), ((2, 5, 5), 2), ((1, 40, 40), 40),"
+        " ((1, 7, 7), 3), ((1, 7, 7), 7)]:\n        return torch.sort(-a, dim=-1, stable=True).indices[..., :k]\n    return a" + CALL,
+        ONLY_SEEN,
+    ),
+    "an error": ("best = 1 / 0" + CALL, "Your notebook raised ZeroDivisionError"),
+    "an exit": ("def best(a, k): raise SystemExit" + CALL, "raised SystemExit"),
+    "another number of answers": (RIGHT + "\nchecks.topk(best, best)", "must be called as checks.topk(stable_top_k)"),
+    "a changed input": ("def best(a, k):\n    r = a.topk(k).indices\n    a.zero_()\n    return r" + CALL, "changes its input"),
+    "colours and lines": ("def best(a, k): raise ValueError('\\x1b[31m\\n<b>&')" + CALL, "raised ValueError: ?[31m <b>&"),
+    "a file": ("def best(a, k):\n    open('PLACE', 'w')\n    return a" + CALL, "PermissionError"),
+    "a removed file": ("import os\ndef best(a, k):\n    os.remove('PLACE')\n    return a" + CALL, "PermissionError"),
+    "a command": ("import os\ndef best(a, k):\n    os.system('touch PLACE')\n    return a" + CALL, "PermissionError"),
+    "a signal to the grader": ("import os\ndef best(a, k):\n    os.kill(os.getppid(), 9)" + CALL, "PermissionError"),
+    "the grader's environment": ("import os\ndef best(a, k):\n    open(f'/proc/{os.getppid()}/environ').read()" + CALL, "PermissionError"),
+    "the network": ("import socket\ndef best(a, k):\n    socket.create_connection(('127.0.0.1', 9))" + CALL, "PermissionError"),
+    "a secret": ("import os\ndef best(a, k): raise ValueError(str(sorted(os.environ)))" + CALL, "'MPLBACKEND'"),
+    "a result without end": ("def best(a, k): return torch.zeros(10**8)" + CALL, "at most"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_who_cheats_gets_no_points_and_reaches_nothing(name, sandbox, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_TOKEN", "1")
+    place = tmp_path / "place"
+    place.write_text("mine")
+    source, says = CHEATS[name]
+    verdict = judged("topk", [TOP, source.replace("PLACE", str(place))], sandbox, variant=2)
+    assert not verdict and says in repr(verdict), verdict
+    assert place.read_text() == "mine" and "SECRET" not in verdict.text and verdict.text.isprintable()
+    right = judged("topk", [TOP, RIGHT + CALL], sandbox, variant=2)
+    assert right, right
+
+
+def test_a_recall_answer_may_be_of_any_kind(sandbox):
+    for answer, says in (
+        ("10 ** 400", "is wrong"),
+        ("object()", "is wrong"),
+        ("[[[]]]", "is wrong"),
+        ("lambda: 38208", "is wrong"),
+    ):
+        assert says in judged("layer_recall", [TOP, f"mine = {answer}\nchecks.layer_recall(mine)"], sandbox, 1).text
+    assert judged("layer_recall", ["import numpy as np", "checks.layer_recall(weights=np.int64(38208))"], sandbox, 1)
+    assert judged("layer_recall", ["mine = [38208]", "checks.layer_recall(*mine)"], sandbox, 1)
+    assert judged(
+        "topk_recall",
+        [
+            "a = torch.tensor([4, 2, 1]).tolist()\nchecks.topk_recall(a, False)",
+        ],
+        sandbox,
+        1,
+    ).text.startswith("Your notebook raised NameError")
+
+
+def test_what_never_ends_fills_memory_or_crashes_is_contained_and_the_others_are_graded(tmp_path):
+    lost = notebook(
+        TOP,
+        "def best(a, k):\n    while True: pass\nchecks.topk(best)",
+        "def cut(x, grid):\n    import os\n    os._exit(3)\nchecks.partition(cut)",
+        "def moves(v, weight, bias):\n    return torch.zeros(10**10)\nchecks.lce(moves)",
+        "my_set, others = {1, 2, 4}, False\nchecks.topk_recall(my_set, others)",
+    )
+    rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=3.0, megabytes=1000), variant=1)
+    said = {
+        row.exercise if row.notebook == "topk" else row.notebook: row
+        for row in rows
+        if row.points is not None and "recall" not in row.exercise
+    }
+    assert "did not end within 3 seconds, and was stopped" in said["implement"].diagnosis
+    assert "ended the process in which it ran (exit code 3)" in said["partition"].diagnosis
+    if sys.platform == "linux":
+        assert "raised MemoryError: more than 1000 MB" in said["lce"].diagnosis
+    assert points(rows)["topk", "recall"] == (2, 2) and sum(got for got, _ in points(rows).values()) == 2
+
+
+def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(tmp_path, capsys):
+    hand_in = tmp_path / "all" / "=1+1"
+    hand_in.mkdir(parents=True)
+    (hand_in / ".ipynb_checkpoints").mkdir()
+    written(hand_in / ".ipynb_checkpoints", "a.ipynb", "x")
+    written(hand_in, "a.ipynb", notebook(TOP, RIGHT + CALL))
+    written(hand_in, "b<script>.ipynb", "not JSON")
+    secret = written(tmp_path, "secret.ipynb", notebook(TOP, RIGHT + CALL))
+    (hand_in / "c.ipynb").symlink_to(secret)
+    mark(Request(tmp_path / "all", csv=tmp_path / "grades.csv", variant=3))
+    table = list(csv.reader(io.StringIO((tmp_path / "grades.csv").read_text())))
+    assert table == [
+        ["file", "notebook", "exercise", "points", "of", "diagnosis"],
+        ["'=1+1/a.ipynb", "topk", "recall", "0", "2", "Not yet. checks.topk_recall is nowhere called."],
+        ["'=1+1/a.ipynb", "topk", "implement", "6", "6", "Right. Best first, each row for itself, ties in order."],
+        ["'=1+1/a.ipynb", "topk", "investigate, by hand", "", "2", ""],
+        ["'=1+1/b<script>.ipynb", "", "", "", "", "is not a Jupyter notebook."],
+    ]
+    out = capsys.readouterr().out
+    assert "together" in out and "6 of 8, and 2 by hand" in out and "--variant 3 repeats this" in out
+    assert out.count("is not a Jupyter notebook.") == 1
+
+
+def test_what_cannot_be_graded_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        files_in(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="holds no notebook"):
+        files_in(tmp_path)
+    with pytest.raises(ValueError, match="variant must be larger than 0, but is 0"):
+        mark(Request(tmp_path, variant=0))
+    path = written(tmp_path, "a.ipynb", "x")
+    os.chmod(path, 0)
+    (row,) = grade(path, "a", Limits(), 1)
+    assert row.points is None and list(told([row])) == ["a", f"  {row.diagnosis}"]
+
+
+def test_a_table_has_no_formula_in_it():
+    text = as_csv([Row("a", "b", "c", 0, 2, f"{sign}cmd") for sign in "=+-@"])
+    assert [line.split(",")[-1][:2] for line in text.splitlines()[1:]] == ["'=", "'+", "'-", "'@"]
+    assert all(name in checks.__all__ for name in ("topk", "topk_recall"))
