@@ -8,7 +8,7 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from myst_nb.core.render import NbElementRenderer
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # docstrings.py, reporting/, and the package
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # for docstrings, reporting, and bra
 
 project = "Bi-level Routing Attention"
 author = "the bra contributors"

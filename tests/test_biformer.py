@@ -367,7 +367,9 @@ def test_a_grid_that_is_set_is_that_of_every_layer():
 
 def test_the_hubs_mixin_of_readme_saves_and_loads(tmp_path):
     (block,) = (
-        b for b in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S) if "HubBiFormer" in b
+        b
+        for b in re.findall(r"```python\n(.*?)```", (ROOT / "book" / "own_model.md").read_text(), re.S)
+        if "HubBiFormer" in b
     )
     space = {}
     exec(block, space)
