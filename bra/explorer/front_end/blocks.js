@@ -46,7 +46,7 @@ export function showBlocks(view, { block, step, truth }, layers) {
     [[asked, answer], [answer, asked]].forEach(([from, to], way) => {
       const says = sayHit(layer, step, from, to);
       view.hits[i][way].textContent = says;
-      view.hits[i][way].className = says.startsWith("hit") ? "hit" : "";
+      view.hits[i][way].className = says.startsWith("hit") ? "met hit" : "met";
     });
   });
 }
