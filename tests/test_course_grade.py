@@ -132,20 +132,20 @@ CHEATS = {
     "a signal to the grader": ("import os\ndef best(a, k):\n    os.kill(os.getppid(), 9)" + CALL, "PermissionError"),
     "the grader's environment": ("import os\ndef best(a, k):\n    open(f'/proc/{os.getppid()}/environ').read()" + CALL, "PermissionError"),
     "the network": ("import socket\ndef best(a, k):\n    socket.create_connection(('127.0.0.1', 9))" + CALL, "PermissionError"),
-    "a secret": ("import os\ndef best(a, k): raise ValueError(str(sorted(os.environ)))" + CALL, "'MPLBACKEND'"),
+    "a secret": ("import os\ndef best(a, k): raise ValueError(os.environ.get('SECRET_TOKEN', 'not here'))" + CALL, "ValueError: not here"),
     "a result without end": ("def best(a, k): return torch.zeros(10**8)" + CALL, "at most"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHEATS)
 def test_who_cheats_gets_no_points_and_reaches_nothing(name, sandbox, tmp_path, monkeypatch):
-    monkeypatch.setenv("SECRET_TOKEN", "1")
+    monkeypatch.setenv("SECRET_TOKEN", "a secret")
     place = tmp_path / "place"
     place.write_text("mine")
     source, says = CHEATS[name]
     verdict = judged("topk", [TOP, source.replace("PLACE", str(place))], sandbox, variant=2)
     assert not verdict and says in repr(verdict), verdict
-    assert place.read_text() == "mine" and "SECRET" not in verdict.text and verdict.text.isprintable()
+    assert place.read_text() == "mine" and "secret" not in verdict.text and verdict.text.isprintable()
     right = judged("topk", [TOP, RIGHT + CALL], sandbox, variant=2)
     assert right, right
 
@@ -174,7 +174,7 @@ def test_what_never_ends_fills_memory_or_crashes_is_contained_and_the_others_are
     lost = notebook(
         TOP,
         "def best(a, k):\n    while True: pass\nchecks.topk(best)",
-        "def cut(x, grid):\n    import os\n    os._exit(3)\nchecks.partition(cut)",
+        "def cut(x, grid):\n    import os\n    open('json.py', 'w').write('1 / 0')\n    os._exit(3)\nchecks.partition(cut)",
         "def moves(v, weight, bias):\n    return torch.zeros(10**10)\nchecks.lce(moves)",
         "my_set, others = {1, 2, 4}, False\nchecks.topk_recall(my_set, others)",
     )

@@ -84,9 +84,10 @@ class Sandbox:
         if self.process is None:
             place = self.folder.name
             limits = [str(self.limits.seconds), str(self.limits.megabytes)]
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "bra.course.worker", *limits], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, cwd=place, env=environment(place), start_new_session=True,
+            self.process = subprocess.Popen(  # -sP: it imports nothing that an earlier answer has left in its folder
+                [sys.executable, "-sP", "-m", "bra.course.worker", *limits],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                cwd=place, env=environment(place), start_new_session=True,
             )  # fmt: skip
             self.within(START, self.process, lambda: receive(self.process.stdout))
         return self.process
