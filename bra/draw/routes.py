@@ -162,7 +162,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     query = view.region_at(row, column)
     image = in_colour(image)
     width, height = panel(image)
-    figure, (first, *heads) = side_by_side(len(weights) + 1, (0.9 * width, 0.9 * height + 2 * TITLE))
+    figure, (first, *heads) = side_by_side(len(weights) + 1, (0.85 * width, 0.85 * height + 2 * TITLE))
     down, across = pixels_a_token(view, image.shape[1:])
     at = ((column + 0.5) * across - 0.5, (row + 0.5) * down - 0.5)
     show(first, image, view, f"token ({row}, {column}) in region {query}")
