@@ -84,15 +84,16 @@ def test_another_address_is_found(text, found):
 def test_publish_as_changes_every_address_once(copy):
     page = copy / "page.md"
     owner, name = REPOSITORY.split("/")
-    page.write_text(f"https://{owner}.github.io/{name}/ git@github.com:{owner}/{name}.git gh repo {owner}/{name}-x\n")
+    pages, clone = f"https://{owner}.github.io/{name}/", f"git@github.com:{owner}/{name}.git"
+    page.write_text(f"{pages} {clone} https://github.com/{owner}/{name}-x\n")
     subprocess.run(["git", "add", "page.md"], cwd=copy, check=True)
     before = contents(copy)
     done = publish_as(copy, "me-2/bra.course")
     assert done.returncode == 0 and f"{REPOSITORY} is now me-2/bra.course" in done.stdout, done.stderr
     changed = {path: text for path, text in contents(copy).items() if text != before[path]}
     assert {copy / "pyproject.toml", page} <= changed.keys() and len(changed) < len(before)
-    assert page.read_text().startswith("https://me-2.github.io/bra.course/ git@github.com:me-2/bra.course.git gh repo ")
-    assert page.read_text().endswith(f" {owner}/{name}-x\n"), "another repository"
+    assert page.read_text().startswith("https://me-2.github.io/bra.course/ git@github.com:me-2/bra.course.git https://")
+    assert page.read_text().endswith(f"/{owner}/{name}-x\n"), "another repository"
     page.unlink()
     assert not all_other_addresses(copy, "me-2/bra.course")
     assert "already" in publish_as(copy, "me-2/bra.course").stdout
