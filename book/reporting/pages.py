@@ -58,9 +58,9 @@ class Results(SphinxDirective):
         text = f"{shown.markdown()}\n\n{source}"
         found = nodes.Element()
         self.state.nested_parse(StringList(text.splitlines(), self.env.docname), self.content_offset, found)
-        shown, below = found.children
-        shown["classes"].append("results")
-        below["classes"].append("results-source")
+        for each in found.findall(nodes.table):
+            each["classes"].append("results")
+        found.children[-1]["classes"].append("results-source")
         return found.children
 
 
