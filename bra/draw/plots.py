@@ -136,7 +136,9 @@ def logarithmic(axes: Axes) -> None:
     if high / low > 12:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:  # less than two labels otherwise
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: short(value) if f"{value:e}"[0] in "2357" else ""))
+        axes.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: short(value) if f"{value:e}"[0] in "2357" else "")
+        )
 
 
 def short(value: int | float) -> str:
