@@ -1,33 +1,52 @@
-"""The picture of README: the explorer of a run, as Chromium shows it. Needs the extra `test`, and Chromium on the path.
+"""`python book/pictures.py`: the pictures of README and of the book's start page, from what is kept in book/results.
 
-python book/pictures.py book/results/recall-topk explorer.png
+Needs the extra `test`, and Chromium on the path, which photographs the explorer. Writes into book/_static.
 """
 
 import io
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from reporting.figures import figure  # Python looks beside the program first
 
+from bra import draw, record_routes
 from bra.explorer.page import portrait_page
+from bra.files import results
+from bra.train.models import load_model
 from bra.train.report import of_run
 
+STATIC = Path(__file__).parent / "_static"
+RUN = "recall-topk"
+BLOCK, BOARDS = 0, [0, 2]  # the block that the answer comes through (notebook 12); two of the held-out boards
 WIDTH, HEIGHT, LARGEST = 1200, 900, 150_000  # pixels, pixels, bytes
-NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
-def photographed(html: str) -> bytes:
-    """The upper part of a page, as a PNG file. Raises FileNotFoundError without a browser."""
-    browser = next(filter(None, map(shutil.which, NAMES)), None)
+def boards() -> bytes:
+    """Two boards, what the trained network says of them, and whom the square's region reads."""
+    model, data, _ = load_model(results(RUN))
+    batch = next(data.held_out(4))
+    with torch.no_grad(), record_routes(model) as routes:
+        said = model.eval()(batch.image).argmax(dim=1)
+    titles = [f"It says: {data.classes[said[i]]}. It is: {data.classes[batch.label[i]]}" for i in BOARDS]
+    places = (batch.image, routes[BLOCK].index, batch.square, batch.target)
+    image, index, square, target = (each[BOARDS] for each in places)
+    return draw.routed_boards(image, index, (4, 4), square, target, titles).png()
+
+
+def explorer() -> bytes:
+    """The upper part of the explorer's page. Raises FileNotFoundError without a browser."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
-        raise FileNotFoundError(f"a browser must be on the path: one of {', '.join(NAMES)}")
+        raise FileNotFoundError(f"a browser must be on the path: one of {', '.join(BROWSERS)}")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         file = Path(folder) / "page.html"
-        file.write_text(html, encoding="utf-8")
+        file.write_text(portrait_page(of_run(results(RUN))), encoding="utf-8")
         chromium = play.chromium.launch(executable_path=browser, args=ARGUMENTS)
         page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(file.as_uri())
@@ -39,15 +58,16 @@ def photographed(html: str) -> bytes:
 def smaller(png: bytes) -> bytes:
     """The same picture in 128 colours, which it hardly has more of. Raises ValueError if it is still too large."""
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-        buffer, "PNG", optimize=True
-    )
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture.save(buffer, "PNG", optimize=True)
     if len(buffer.getvalue()) > LARGEST:
         raise ValueError(f"the picture must have at most {LARGEST} bytes, but has {len(buffer.getvalue())}")
     return buffer.getvalue()
 
 
 if __name__ == "__main__":
-    run, out = map(Path, sys.argv[1:])
-    out.write_bytes(smaller(photographed(portrait_page(of_run(run)))))
-    print(f"{out}: {WIDTH} x {HEIGHT} pixels, {out.stat().st_size / 1000:.0f} kB")
+    made = {"boards": boards(), "explorer": explorer(), "speed": figure("bench_all_cpu models").png()}
+    for name, png in made.items():
+        path = STATIC / f"{name}.png"
+        path.write_bytes(smaller(png))
+        print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
