@@ -112,9 +112,8 @@ def test_readme_is_a_front_page():
     text = (ROOT / "README.md").read_text()
     assert text.count("\n") < 150, "details belong into the book"
     for name in ("explorer", "speed"):
-        assert re.search(rf'<img src="book/_static/{name}\.png" width="\d+%" alt="[^"]{{40,}}">', text), f"{name}.png, and what it shows"
-        "it begins with a picture, and says what it shows"
-    )
+        image = rf'<img src="book/_static/{name}\.png" width="\d+%" alt="[^"]{{40,}}">'
+        assert re.search(image, text), f"README.md shows {name}.png, and says what is to be seen"
 
 
 def contributing_tree():
