@@ -7,8 +7,18 @@ import ast
 import dis
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from types import CodeType
 from typing import NamedTuple
+
+
+class Statement(NamedTuple):
+    """A statement, and the names that it makes, reads, and changes in place."""
+
+    node: ast.stmt
+    makes: set[str]
+    uses: set[str]
+    changes: set[str]
 
 
 class Asking(NamedTuple):
@@ -25,11 +35,11 @@ class Asking(NamedTuple):
 
 def asking(cells: Sequence[str], check: str) -> Asking:
     """The last call of a check in some cells. Raises SyntaxError if its cell is no Python."""
-    statements: list[ast.stmt] = []
+    before: list[Statement] = []
     found: tuple[int, ast.Call] | None = None
     for source in cells:
         try:
-            own = ast.parse(without_magic(source)).body
+            own = statements_of(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if f"checks.{check}(" in source:
                 said = error.msg if isinstance(error, SyntaxError) else str(error)
@@ -37,21 +47,29 @@ def asking(cells: Sequence[str], check: str) -> Asking:
                 raise SyntaxError(f"Its cell is no Python: {line}{said}.") from error
             continue
         for statement in own:
-            calls = [node for node in ast.walk(statement) if is_call(node, check)]
+            calls = [node for node in ast.walk(statement.node) if is_call(node, check)] if check in source else []
             if calls:
-                found = len(statements), calls[-1]
+                found = len(before), calls[-1]
             else:
-                statements.append(statement)
+                before.append(statement)
     if found is None:
         raise SyntaxError(f"checks.{check} is nowhere called.")
     at, call = found
     given = [Asking([], call).given, *(each.value for each in call.keywords)]
-    return Asking(needed(statements[:at], given), call)
+    return Asking(needed(before[:at], set().union(*map(used, given))), call)
+
+
+@lru_cache(maxsize=2000)
+def statements_of(source: str) -> Sequence[Statement]:
+    """The statements of a cell. Raises SyntaxError, and what else Python raises for what is none of it."""
+    nodes = ast.parse(without_magic(source)).body
+    return [Statement(node, made(node), used(node), changed(node)) for node in nodes]
 
 
 def is_call(node: ast.AST, check: str) -> bool:
     """Whether a node is ``checks.NAME(...)``."""
-    return isinstance(node, ast.Call) and ast.unparse(node.func) == f"checks.{check}"
+    of = node.func if isinstance(node, ast.Call) else None
+    return isinstance(of, ast.Attribute) and of.attr == check and root(of.value) == "checks"
 
 
 def without_magic(source: str) -> str:
@@ -61,18 +79,20 @@ def without_magic(source: str) -> str:
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
-def needed(statements: Sequence[ast.stmt], targets: Sequence[ast.expr]) -> list[ast.stmt]:
-    """The statements, in their order, that make the names which `targets` use, and the names which those use."""
-    wanted, chosen = set().union(*(used(each) for each in targets)), set()
-    makes, uses = [made(one) for one in statements], [used(one) for one in statements]
-    imported = {name for one, names in zip(statements, makes, strict=True) if is_import(one) for name in names}
-    changes = [changed(one) - imported for one in statements]
+def needed(statements: Sequence[Statement], wanted: set[str]) -> list[ast.stmt]:
+    """The statements, in their order, that make the names which are wanted, and the names which those use."""
+    imported = set().union(*(one.makes for one in statements if is_import(one.node)))
+    chosen: set[int] = set()
     while True:
-        found = {n for n in range(len(statements)) if (makes[n] | changes[n]) & wanted or "*" in makes[n]} - chosen
+        found = {
+            n
+            for n, one in enumerate(statements)
+            if n not in chosen and (one.makes & wanted or (one.changes - imported) & wanted or "*" in one.makes)
+        }
         if not found:
-            return [statements[n] for n in sorted(chosen)]
+            return [statements[n].node for n in sorted(chosen)]
         chosen |= found
-        wanted |= set().union(*(uses[n] for n in found))
+        wanted = wanted.union(*(statements[n].uses for n in found))
 
 
 def is_import(statement: ast.stmt) -> bool:
