@@ -21,7 +21,7 @@ BOXES = {  # step: (x, y of its centre, what it does)
 }
 ARROWS = [
     ("partition", "adjacency", "means of\nq and k"), ("adjacency", "topk", "affinity"), ("topk", "gather", "index"),
-    ("patterns", "topk", "instead"), ("partition", "gather", "keys, values"), ("gather", "attention", ""),
+    ("patterns", "topk", "instead"), ("partition", "gather", "k and v"), ("gather", "attention", ""),
 ]  # fmt: skip
 FRAMES = {
     "kernels": "09 kernels: both at once",
@@ -44,7 +44,7 @@ def bra_map(step: str) -> Picture:
     for source, target, label in ARROWS:
         join(axes, BOXES[source][:2], BOXES[target][:2], label, ":" if label == "instead" else "-")
     (left, middle), right, low = BOXES["partition"][:2], BOXES["attention"][0], BOXES["partition"][1] - HEIGHT / 2
-    path(axes, [(0.6, middle), (left - WIDTH / 2, middle)], "to q, k, v", (2.18, middle + 0.05))
+    path(axes, [(0.6, middle), (left - WIDTH / 2, middle)], "q, k, v", (2.0, middle + 0.05))
     axes.text(0.62, middle - 0.05, "tokens", va="top", fontsize=SMALL)
     path(axes, [(left - 0.3, low), (left - 0.3, 0), (8.5 - WIDTH / 2, 0)], "values", (6.24, 0.05))
     path(axes, [(left + 0.7, low), (left + 0.7, 0.7), (right - 0.8, 0.7), (right - 0.8, low)], "queries", (6.24, 0.7))
