@@ -107,6 +107,7 @@ def test_measures_what_the_official_models_are_made_of():
     assert all("dense" in ways for _, _, ways, _ in layers), "every cost stands beside that of dense attention"
 
 
+@pytest.mark.slow
 def test_writes_what_it_prints(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "BATCHES", [])
     monkeypatch.setattr(bench, "peak_bytes", lambda job: 3 * 2**20 if job.way == "ours" else 6 * 2**20)

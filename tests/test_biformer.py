@@ -338,7 +338,7 @@ def test_compiles_into_one_graph_for_inference_and_training():
     run_deployment("compile")
 
 
-@pytest.mark.parametrize("what", ["export", "onnx"])
+@pytest.mark.parametrize("what", ["export", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_exports_with_any_batch_size_and_as_onnx_with_any_image_size(what):
     run_deployment(what)
 

@@ -60,6 +60,7 @@ def run(module, *words):
     return done.stdout.decode("ascii")
 
 
+@pytest.mark.slow
 def test_a_run_about_names_that_are_not_utf_8_ends_well_under_a_strict_stdout(odd_folder, tmp_path):
     folder = tmp_path / os.fsdecode(b"r\xfcn")
     words = ["--image-size", "32", "--batch", "2", "--steps", "1", "--workers", "0", "--device", "cpu"]

@@ -25,6 +25,7 @@ def rows(tmp_path_factory):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_half_precision_uses_matrix_units_and_nothing_spills(rows):
     new = [row for row in rows if row["capability"] >= 10 * choose.LEAST_CAPABILITY[0]]
     assert {row["capability"] for row in new} == {80, 90} and len(new) == 24

@@ -107,7 +107,7 @@ def test_a_run_leaves_all_that_it_promises_and_its_weights_reach_the_score_again
     )
     assert f"{summary['held_out'][score]:.2%}" in table(run)
     page = run.explorer.read_text()
-    assert f"<title>{run.path}, held-out image 0: outlined is what the network marks, " in page
+    assert f'"source": "{run.path}, held-out image ' in page and "Outlined in white is what the network marks: " in page
     with Image.open(run.curves) as image:
         assert {"ap": "average precision", "iou": "IoU"}[score] in image.text["Description"]
 

@@ -71,6 +71,7 @@ def test_two_processes_train_as_one_does_with_the_doubled_batch(config, tmp_path
     assert read_tensors(tmp_path / "two" / "checkpoint.safetensors")[1] == {"step": "6", "processes": "2"}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_another_number_of_processes_and_says_so(config, tmp_path):
     whole = train(replace(config, out=tmp_path / "whole"))
     die(prepare(replace(config, out=tmp_path / "parts")), at=5)

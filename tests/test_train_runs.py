@@ -115,7 +115,7 @@ def test_a_damaged_run_is_told_in_one_line_and_left_as_it_is(
         (
             "settings",
             lambda text: text.replace('"board"', '"nono"'),
-            "model must be one of board, nano, tiny, .* is 'nono'",
+            "model must be one of board, board-pyramid, nano, .* is 'nono'",
         ),
         ("settings", lambda text: text.replace('"topk"', '"bottomk"'), "router must be one of topk, .* is 'bottomk'"),
         ("data", lambda text: text.replace("cross", "crux"), "crux, not cross"),
