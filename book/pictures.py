@@ -56,9 +56,9 @@ def explorer() -> bytes:
 
 
 def smaller(png: bytes) -> bytes:
-    """The same picture in 128 colours, which it hardly has more of. Raises ValueError if it is still too large."""
+    """The same picture in 256 colours, which it hardly has more of. Raises ValueError if it is still too large."""
     buffer = io.BytesIO()
-    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(buffer, "PNG", optimize=True)
     if len(buffer.getvalue()) > LARGEST:
         raise ValueError(f"the picture must have at most {LARGEST} bytes, but has {len(buffer.getvalue())}")

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from bra.data.recall import Recall
 from bra.data.recall_where import RecallBoxes, RecallPixels
 from bra.explorer import Explorer
 from bra.explorer.portrait import Portrait, Snapshot
+from bra.files import results
 from bra.look.views import View
+from bra.train.report import of_run
 
 PARTS = (".controls", ".steps", ".says", ".stage", ".meanings", ".row", ".matrix", ".blocks", ".scroll")
 
@@ -271,3 +274,15 @@ def test_a_dot_for_each_step_tells_hit_or_miss(browser, tmp_path):
             "below the slider's end"
         )
         assert len(marks(page, "should")) == 1
+
+
+def test_what_to_try_first_promises_only_what_the_training_shows():
+    kept = of_run(results("recall-topk"))
+    assert kept.hint.endswith("the right one is read from the start. What changes?")
+    asking, answer = kept.truth
+    first = kept.history[0]
+    others = [region for region in range(16) if region != answer][: first.index[kept.block].shape[1]]
+    index = [table.clone() for table in first.index]
+    index[kept.block][asking] = torch.tensor(others)
+    missed = replace(kept, history=[replace(first, index=index), *kept.history[1:]])
+    assert missed.hint.endswith("whom did it read before the network had learnt?")

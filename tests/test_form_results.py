@@ -71,6 +71,11 @@ def test_readme_shows_what_was_measured():
     assert [*unmeasured(text.replace("| top-4 | 100.0%", "| top-4 | 99.9%"))] == [["top-4", "99.9%", "100.0%", "1.00"]]
 
 
+def test_the_alternative_text_of_the_picture_tells_what_was_measured():
+    faster = [row[7] for row in table("bench_all_cpu models").rows if row[0] == "T" and row[4] == "train"]
+    assert f"takes {faster[0]}, {faster[1]} and {faster[2]} times as long as ours" in (ROOT / "README.md").read_text()
+
+
 def test_where_it_loses_is_what_was_measured():
     peers = {(row["way"], row["mode"]): row["seconds"] for row in RESULTS["bench_peers_cpu"]["rows"]}
     share = peers["timm Swin-T", "train"] / peers["ours", "train"]

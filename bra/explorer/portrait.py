@@ -67,9 +67,12 @@ class Portrait:
     @property
     def hint(self) -> str:
         """What to try first."""
-        later = (
-            " Then press Play: whom did it read before the network had learnt?" if self.asker and self.earlier else ""
-        )
+        later = ""
+        if self.asker and self.earlier:
+            asking, answer = self.truth
+            later = " Then press Play: whom did it read before the network had learnt?"
+            if answer in self.earlier[0].index[self.block][asking]:  # the choice was there before: say nothing else
+                later = " Then press Play: the right one is read from the start. What changes?"
         return f"Click {self.asker or 'a region'}, or move with the arrow keys.{later}"
 
     def start(self) -> dict[str, int | None]:
