@@ -209,7 +209,7 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
         ["'=1+1/a.ipynb", "topk", "recall", "0", "2", "Not yet. checks.topk_recall is nowhere called."],
         ["'=1+1/a.ipynb", "topk", "implement", "6", "6", "Right. Best first, each row for itself, ties in order."],
         ["'=1+1/a.ipynb", "topk", "investigate, by hand", "", "2", ""],
-        ["'=1+1/b<script>.ipynb", "", "", "", "", "is not a Jupyter notebook."],
+        ["'=1+1/b<script>.ipynb", "", "", "0", "", "is not a Jupyter notebook."],
     ]
     out = capsys.readouterr().out
     assert "together" in out and "6 of 8, and 2 by hand" in out and "--variant 3 repeats this" in out

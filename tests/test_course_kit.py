@@ -28,10 +28,12 @@ def test_a_student_version_is_the_notebook_without_solutions_and_says_what_is_as
     nbformat.validate(nbformat.from_dict(made))
     text = json.dumps(made)
     assert "# @title Solution" not in text and '"solution"' not in text
+    assert "colab.research" not in text and "kaggle.com" not in text, "the published notebook has the solutions"
     kept = [cell for cell in STEMS[stem]["cells"] if "solution" not in cell["metadata"].get("tags", [])]
     assert [cell["id"] for cell in made["cells"]] == [cell["id"] for cell in kept]
     changed = [cell for cell, own in zip(made["cells"], kept, strict=True) if cell != own]
     asks = [one.check for one in asked()[stem] if one.check and not one.check.endswith("_recall")]
+    assert changed.pop(0)["source"] == "".join(kept[0]["source"]).partition("\n\n[Open in Colab]")[0]
     assert len(changed) == len(asks)
     for cell, check in zip(changed, asks, strict=True):
         tree = ast.parse(cell["source"])
@@ -44,6 +46,7 @@ def test_a_student_version_is_the_notebook_without_solutions_and_says_what_is_as
 @pytest.mark.parametrize("stem", STEMS)
 def test_an_assignment_has_points_hidden_tests_and_a_rubric(stem):
     made = for_nbgrader(STEMS[stem], stem, 4711)
+    assert "colab.research" not in json.dumps(made), "the published notebook has the solutions"
     nbformat.validate(nbformat.from_dict(made))
     marked = [(cell, cell["metadata"]["nbgrader"]) for cell in made["cells"] if "nbgrader" in cell["metadata"]]
     assert len({own["grade_id"] for _, own in marked}) == len(marked)

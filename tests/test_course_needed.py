@@ -53,6 +53,7 @@ def test_magic_and_cells_that_are_no_python_do_no_harm():
     assert needed(
         "%matplotlib inline\nx = 1", "!pip install y", "%%writefile a.py\nx = 2", "x = = 3", "checks.topk(x)"
     ) == ["x = 1"]
+    assert needed("%%time\nx = 1", "checks.topk(x)") == ["x = 1"], "it is Python, and only timed"
     with pytest.raises(SyntaxError, match="Its cell is no Python: line 1: "):
         needed("x = = 3; checks.topk(x)")
     with pytest.raises(SyntaxError, match="nowhere called"):

@@ -109,6 +109,14 @@ def test_a_run_that_was_interrupted_goes_on_bit_for_bit(kind, tmp_path):
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_an_explorer_that_a_kill_left_out_is_written_when_the_run_is_asked_again(tmp_path):
+    run = train(replace(SHORT, out=tmp_path / "run"))
+    page, weights = run.explorer.read_text(), run.weights.read_bytes()
+    run.explorer.unlink()
+    train(replace(SHORT, out=tmp_path / "run", resume=True))
+    assert run.explorer.read_text() == page and run.weights.read_bytes() == weights
+
+
 def test_the_history_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
     config = replace(SHORT, steps=15)
     whole = train(replace(config, out=tmp_path / "whole"))

@@ -22,7 +22,7 @@ ONLY_SEEN = "Right for what the notebook tries, but not for other inputs."
 
 
 class Row(NamedTuple):
-    """One exercise of one file. points: none if a person must judge it, or if the file is no notebook."""
+    """One exercise of one file. points: none if a person must judge it. of: none if nothing in it can be judged."""
 
     file: str
     notebook: str
@@ -58,7 +58,7 @@ def grade(path: Path, name: str, limits: Limits, variant: int) -> list[Row]:
         handed_in = read_submission(path)
     except (ValueError, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
-        return [Row(clean(name), "", "", None, None, clean(f"{said}."))]
+        return [Row(clean(name), "", "", 0, None, clean(f"{said}."))]
     with Sandbox(limits) as sandbox:
         return [graded(one, name, handed_in, sandbox, variant) for one in handed_in.exercises]
 

@@ -30,6 +30,7 @@ FRESH = (  # nbgrader runs a test in the process of the answer, which may have e
     'for name in [name for name in sys.modules if name.startswith(("bra.checks", "bra.course"))]:',
     "    del sys.modules[name]",
 )
+HOSTED = re.compile(r"\n*\[Open in Colab\].*", re.S)  # leads to the notebook with its solutions
 ANSWER = "*Your answer: what you tried, what came out, and why.*"  # what a student begins with
 
 
@@ -37,7 +38,13 @@ def for_students(notebook: dict) -> dict:
     """The notebook without solutions; each function that is asked for says in its docstring what it must do."""
     made = copy.deepcopy(notebook)
     made["cells"] = [documented(cell) for cell in made["cells"] if not is_solution(cell)]
+    made["cells"][0] = without_links(made["cells"][0])
     return made
+
+
+def without_links(title: Cell) -> Cell:
+    """The first cell without its links to Colab and Kaggle."""
+    return title | {"source": HOSTED.sub("", source_of(title))}
 
 
 def documented(cell: Cell) -> Cell:
@@ -83,6 +90,7 @@ def for_nbgrader(notebook: dict, stem: str, variant: int) -> dict:
         made["cells"] += tested(cell, kinds[check], solution, variant) if check else [cell]
         if check is None or kinds[check].kind == "investigate":
             made["cells"] += by_hand(stem, solution)
+    made["cells"][0] = without_links(made["cells"][0])
     return made
 
 

@@ -73,8 +73,8 @@ def is_call(node: ast.AST, check: str) -> bool:
 
 
 def without_magic(source: str) -> str:
-    """A cell without what only a notebook understands: lines that begin with % or !."""
-    if source.lstrip().startswith("%%"):
+    """A cell without what only a notebook understands: lines that begin with % or !; nothing, if it is no Python."""
+    if re.match(r"\s*%%(?!time\b|timeit\b|capture\b|prun\b)", source):
         return ""
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 

@@ -18,9 +18,9 @@ from bra.train.config import TrainConfig
 from bra.train.evaluation import evaluate
 from bra.train.history import RoutingHistory, steps_to_note
 from bra.train.learner import Learner, learning_rate
-from bra.train.models import build_model
+from bra.train.models import build_model, load_model
 from bra.train.parallel import memory_told, open_accelerator, stop_request
-from bra.train.report import best_block, finish
+from bra.train.report import best_block, finish, write_explorer
 from bra.train.runs import RunFolder
 from bra.train.tasks import TASKS
 from bra.train.writer import RunWriter, require_tensorboard
@@ -181,6 +181,9 @@ def complete(training: Training, watch: Watch | None = None) -> RunFolder:
         if training.run.writer:
             finish(training.run, training.learner.evaluated, training.data)
         training.learner.accelerator.wait_for_everyone()
+    elif training.run.writer and not training.run.explorer.exists():  # it was killed just before
+        model, data, _ = load_model(training.run.path)
+        write_explorer(training.run, model, data)
     return training.run
 
 

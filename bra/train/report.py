@@ -52,6 +52,12 @@ def finish(run: RunWriter, model: nn.Module, data: DataSet) -> None:
         if data.asks != "classes":
             draw_answer(model, data).save(run.answers)
     run.finish(model, summary | {"environment": environment()})  # before the explorer: should that fail, they are safe
+    write_explorer(run, model, data)
+
+
+def write_explorer(run: RunWriter, model: nn.Module, data: DataSet) -> None:
+    """Write the explorer of a run that has taken its last step."""
+    last = [line for line in run.read_metrics() if "held_out" in line][-1]
     held_out, pages = last["held_out"], run.read_routing()
     number = telling(data, pages, held_out.get("hit_rate", []))
     history = read_history(pages, number)
