@@ -327,12 +327,12 @@ def test_the_map_joins_the_steps_that_hand_something_on():
             beside = step_at(x + reach * (towards[0] - x), y + reach * (towards[1] - y))
             assert beside not in steps, "no arrow crosses the box where it begins or ends"
     assert labels == {
-        ("tokens", "partition"): "to q, k, v",
+        ("tokens", "partition"): "q, k, v",
         ("partition", "adjacency"): "means of\nq and k",
         ("adjacency", "topk"): "affinity",
         ("patterns", "topk"): "instead",
         ("topk", "gather"): "index",
-        ("partition", "gather"): "keys, values",
+        ("partition", "gather"): "k and v",
         ("partition", "attention"): "queries",
         ("gather", "attention"): "",
         ("partition", "lce"): "values",
