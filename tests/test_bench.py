@@ -73,6 +73,7 @@ def test_ways_are_measured_in_turns():
     assert len(spent) == 2 and all(0 < each < 10 for each in spent)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell a process's highest memory")
 def test_memory_is_that_of_one_step_of_one_way():
     case = Core(1, 128, 16, 128, 1)  # keys and values of 1 MiB each, 128 times as much expanded

@@ -194,6 +194,7 @@ def command(*arguments):
     return subprocess.run(process, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_command_line(image_folder, tmp_path, monkeypatch):
     (image_folder / "train" / "red" / "2.JPG").write_bytes(b"")
     failed = command("shrink", "--folder", image_folder, "--out", tmp_path / "out", "--resize", 16)

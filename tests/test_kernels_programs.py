@@ -35,6 +35,7 @@ def test_half_precision_uses_matrix_units_and_nothing_spills(rows):
         assert row["spilled"] == 0, f"registers do not hold its tiles: {row}"
 
 
+@pytest.mark.slow
 def test_on_older_gpus_there_is_no_matrix_unit_and_tiles_spill(rows):
     """Why `way_on_cuda` takes another way there."""
     old = [row for row in rows if row["capability"] < 10 * choose.LEAST_CAPABILITY[0]]
