@@ -226,7 +226,7 @@ def test_what_cannot_be_graded_is_told(tmp_path):
     path = written(tmp_path, "a.ipynb", "x")
     os.chmod(path, 0)
     (row,) = grade(path, "a", Limits(), 1)
-    assert row.points is None and list(told([row])) == ["a", f"  {row.diagnosis}"]
+    assert row.points == 0 and row.of is None and list(told([row])) == ["a", f"  {row.diagnosis}"]
 
 
 def test_a_table_has_no_formula_in_it():
