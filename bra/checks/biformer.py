@@ -7,6 +7,7 @@ from torch import Tensor
 from bra.block import FullAttention
 from bra.checks.inputs import numbers, sizes
 from bra.checks.judge import Answer, Fact, Mistake, judge, recall
+from bra.checks.parts import QKV
 from bra.checks.verdict import Verdict
 
 OWN = ("bra.block.FullAttention",)  # what an answer may not call
@@ -54,14 +55,7 @@ MISTAKES = [
     but("You add LCE after `out`. It is added before: out(attention + LCE(x)).", late=True),
     but("The output projection `out` is missing.", out=False),
     but("The bias of `out` is missing. Only `qkv` has none here.", bias=False),
-    but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
-    but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
-    but("You take every third channel of `qkv` for q. Its first c channels are q, the next c are k, the last c are v.",
-        parts="(m d three)"),
-    but("You split `qkv` by heads first. All of q comes first, then all of k, then all of v; each is then split.",
-        parts="(m three d)"),
-    but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
-        moved=False),
+    *(but(says, **wrong) for says, wrong in QKV),
     but("Every image compares with the keys of the first: the values are its own.", first=True),
     Mistake("You use one head for all channels. Split the channels into heads.",
             lambda x, weights, heads: forward(x, weights, 1)),

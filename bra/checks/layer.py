@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bra.adjacency import region_means
 from bra.checks.inputs import numbers, sizes
 from bra.checks.judge import Fact, Mistake, judge, recall
-from bra.checks.parts import Part, loaded
+from bra.checks.parts import QKV, Part, loaded
 from bra.checks.verdict import Verdict
 from bra.layer import BiLevelRoutingAttention
 from bra.partition import pad_to_grid, partition_regions
@@ -108,15 +108,8 @@ MISTAKES = [
     but("The bias of `out` is missing.", bias="qkv, lce"),
     but("The bias of `qkv` is missing.", bias="lce, out"),
     but("The bias of LCE is missing.", bias="qkv, out"),
-    but("You take every third channel of `qkv` for q. Its first c channels are q, the next c are k, the last c are v.",
-        parts="(m d three)"),
-    but("You split `qkv` by heads first. All of q comes first, then all of k, then all of v; each is then split.",
-        parts="(m three d)"),
-    but("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
-        moved=False),
+    *(but(says, **wrong) for says, wrong in QKV),
     but("Every image compares with the keys of the first: the values are its own.", image="keys"),
-    but("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", order="kqv"),
-    but("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", order="qvk"),
     but("You scale by the channels of a head. This layer uses all: c^(-1/2).", scale="head"),
     but("The scale is missing: multiply the scores by c^(-1/2).", scale="none"),
     but("You use one head for all channels. Split the channels into heads.", scale="one head"),

@@ -44,3 +44,15 @@ def loaded(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
         raise Wrong(f"Its state dict holds {name}, which bra's has not: weights could not be exchanged.")
     module.load_state_dict(weights)
     return module
+
+
+QKV = (  # what may go wrong between `qkv` and the heads, in a routed layer and in full attention: words, a wrong way
+    ("You take every third channel of `qkv` for q. Its first c channels are q, the next c are k, the last c are v.",
+     {"parts": "(m d three)"}),
+    ("You split `qkv` by heads first. All of q comes first, then all of k, then all of v; each is then split.",
+     {"parts": "(m three d)"}),
+    ("Your heads still stand before the tokens when you put them together: move them back behind, then reshape.",
+     {"moved": False}),
+    ("Queries and keys are swapped: the three parts of `qkv` are q, k, v, in this order.", {"order": "kqv"}),
+    ("Keys and values are swapped: the three parts of `qkv` are q, k, v, in this order.", {"order": "qvk"}),
+)  # fmt: skip
