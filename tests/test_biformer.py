@@ -343,6 +343,7 @@ def test_exports_with_any_batch_size_and_as_onnx_with_any_image_size(what):
     run_deployment(what)
 
 
+@pytest.mark.slow
 def test_models_of_every_kind_can_be_copied_saved_whole_and_sent_to_another_process():
     run_deployment("whole")
 

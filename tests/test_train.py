@@ -137,6 +137,7 @@ def test_the_history_of_a_run_that_died_is_that_of_one_that_did_not(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+@pytest.mark.slow
 def test_a_run_survives_every_kind_of_death(tmp_path):
     write_fashion_mnist(tmp_path / "data")
     script = [sys.executable, "tests/support/kills.py", str(tmp_path / "data"), str(tmp_path)]

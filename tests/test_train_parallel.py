@@ -84,6 +84,7 @@ def test_a_run_goes_on_in_another_number_of_processes_and_says_so(config, tmp_pa
     agree(whole.path, tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_two_processes_judge_pixels_as_one_does(tmp_path):
     """Of three held-out images, each of its own size, one process has two."""
     (tmp_path / "data").mkdir()

@@ -31,11 +31,11 @@ def attend_flex(
     reads = torch.zeros(b, r, r, valid_keys.shape[3], dtype=torch.float32, device=q.device)
     seen = valid_keys.float().expand(*index.shape, -1)
     bias = reads.scatter_add(2, index[..., None].expand_as(seen), seen).log()
-    by_token = valid_keys.shape[3] == t and t > 1
+    said = valid_keys.shape[3]  # t, or 1 where nothing is said of single tokens
 
     @no_type_check  # it is compiled: jaxtyping's hook of the tests would be in the way
     def read_often(score, image, head, query, key):
-        return score + bias[image, query // t, key // t, key % t if by_token else 0]
+        return score + bias[image, query // t, key // t, key % said]
 
     q, k, v = (x.unflatten(-1, (heads, -1)).flatten(1, 2).transpose(1, 2) for x in (q, k, v))  # b m (r t) d
     mask = blocks_read(index, r, t, block_size(t, index.device.type))
