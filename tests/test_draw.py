@@ -335,10 +335,10 @@ def test_the_map_joins_the_steps_that_hand_something_on():
         ("partition", "gather"): "k and v",
         ("partition", "attention"): "queries",
         ("gather", "attention"): "",
-        ("partition", "lce"): "values",
-        ("attention", "+"): "",
+        ("partition", "lce"): "values, merged",
+        ("attention", "+"): "merge",
         ("lce", "+"): "",
-        ("+", "outside"): "merge,\nproject",
+        ("+", "outside"): "project",
     }
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     assert all(left < x < right and low < y < high for points in arrows(axes) for x, y in points)
@@ -371,7 +371,7 @@ def test_the_map_numbers_the_steps_as_the_notebooks_do():
         "a fixed table gives the index instead (00)",
         "gathers keys and values (04)",
         "the attention (05)",
-        "a convolution of the values (06)",
+        "a convolution of the merged values (06)",
         "07 is the whole",
         "09 gathers nothing and does 04 and 05 at once",
     ):

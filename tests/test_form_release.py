@@ -152,6 +152,7 @@ def test_the_oldest_versions_are_those_that_pyproject_claims():
     ]
     floors = {(r := Requirement(text)).name: str(r.specifier).removeprefix(">=") for text in claims}
     assert oldest.keys() >= {Requirement(text).name for text in project["dependencies"]}
+    del oldest["numpy"]  # not the oldest, but the newest with which Triton's interpreter of that time runs
     for name, pin in oldest.items():
         assert pin == SpecifierSet(f"=={floors[name]}.0"), f"{name}: pyproject.toml claims {floors[name]}"
 
@@ -165,7 +166,6 @@ def test_the_workflow_runs_the_steps_tests_on_both_ends():
     assert (first["python"], last["python"]) == (minors[0], minors[-1])
     assert first["versions"] == "-c .ci/oldest.txt" and "-c" not in last["versions"]
     (tested,) = (step["run"] for step in job["steps"] if "pytest" in step.get("run", ""))
-    claimed = [step for step in STEPS if step != "kernels"]  # most of whose tests fail on PyTorch 2.9
-    assert re.findall(r"tests/test_(\w+?)\*?\.py", tested) == claimed
+    assert re.findall(r"tests/test_(\w+?)\*?\.py", tested) == STEPS
     classified = re.findall(r"Python :: (3\.\d+)", " ".join(PYPROJECT["project"]["classifiers"]))
     assert classified == minors

@@ -46,19 +46,20 @@ def bra_map(step: str) -> Picture:
     (left, middle), right, low = BOXES["partition"][:2], BOXES["attention"][0], BOXES["partition"][1] - HEIGHT / 2
     path(axes, [(0.6, middle), (left - WIDTH / 2, middle)], "q, k, v", (2.0, middle + 0.05))
     axes.text(0.62, middle - 0.05, "tokens", va="top", fontsize=SMALL)
-    path(axes, [(left - 0.3, low), (left - 0.3, 0), (8.5 - WIDTH / 2, 0)], "values", (6.24, 0.05))
+    path(axes, [(left - 0.3, low), (left - 0.3, 0), (8.5 - WIDTH / 2, 0)], "values, merged", (5.6, 0.05))
     path(axes, [(left + 0.7, low), (left + 0.7, 0.7), (right - 0.8, 0.7), (right - 0.8, low)], "queries", (6.24, 0.7))
     arrow(axes, (right, low), (right, 0.15))
+    axes.text(right + 0.1, low / 2 + 0.1, "merge", va="center", fontsize=SMALL)
     axes.text(right, 0, "+", ha="center", va="center", fontsize=16)
     arrow(axes, (8.5 + WIDTH / 2, 0), (right - 0.18, 0))
-    path(axes, [(right + 0.18, 0), (13.45, 0)], "merge,\nproject", (12.35, 0.05))
+    path(axes, [(right + 0.18, 0), (13.45, 0)], "project", (12.35, 0.05))
     lit = FRAMES.get(step) or BOXES[step][2].replace("\n", ": ")
     return Picture(
         figure,
         "Map of Bi-level Routing Attention: tokens are cut into regions (01); mean queries and keys give an affinity "
         "between regions (02), its top k an index (03); or a fixed table gives the index instead (00). The index "
-        "gathers keys and values (04) for the attention (05); a convolution of the values (06) is added; 07 is the "
-        f"whole. 09 gathers nothing and does 04 and 05 at once. Lit here: {lit}.",
+        "gathers keys and values (04) for the attention (05); a convolution of the merged values (06) is added to its "
+        f"merged output; 07 is the whole. 09 gathers nothing and does 04 and 05 at once. Lit here: {lit}.",
     )
 
 
