@@ -37,7 +37,7 @@ def blank(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def bars(what: str, name: str) -> Callable[[dict], Picture]:
+def bars(what: str, name: str, hit: str = "hit rate") -> Callable[[dict], Picture]:
     """A bar for each router, a dot for each seed, a diamond for the hit rate."""
 
     def draw(content: dict) -> Picture:
@@ -49,22 +49,22 @@ def bars(what: str, name: str) -> Callable[[dict], Picture]:
             axes.barh(y, mean(values), height=0.7, edgecolor="black", **KINDS[kind(label)])
             axes.plot(values, [y] * len(values), "o", color="black", markersize=4, markeredgecolor="white")
             axes.plot(hits, y, "D", color=VERMILION, markersize=8, markeredgecolor="black", clip_on=False, zorder=3)
-            told.append(f"{label} {mean(values):.2f}, hit rate {hits:.2f}")
+            told.append(f"{label} {mean(values):.2f}, {hit} {hits:.2f}")
         axes.set_yticks(range(len(found)), found)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.02)
         axes.set_xlabel(name, fontsize=TEXT)
-        explain(figure, axes)
+        explain(figure, axes, f"mean {hit}")
         return Picture(figure, f"{name}: bars for each router, means of the seeds. {'; '.join(told)}.")
 
     return draw
 
 
-def explain(figure: Figure, axes: Axes) -> None:
+def explain(figure: Figure, axes: Axes, diamond: str) -> None:
     """A legend under the bars."""
     handles = [axes.barh(0, 0, edgecolor="black", label=name, **looks) for name, looks in KINDS.items()]
     handles += axes.plot([], [], "o", color="black", markersize=4, label="each seed")
-    handles += axes.plot([], [], "D", color=VERMILION, markersize=8, markeredgecolor="black", label="mean hit rate")
+    handles += axes.plot([], [], "D", color=VERMILION, markersize=8, markeredgecolor="black", label=diamond)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=TEXT, frameon=False)
 
 
@@ -122,7 +122,7 @@ def models(content: dict) -> Picture:
 FIGURES = {
     "recall_routers": bars("accuracy", "accuracy, held out"),
     "fashion_mnist": seeds,
-    "dense_recall": bars("iou", "IoU of the marked pixels, held out"),
+    "dense_recall": bars("iou", "IoU of the marked pixels, held out", "reverse hit rate"),
     "bench_all_cpu models": models,
     "bench_all_cpu layers": layer_of_stage_1,
 }

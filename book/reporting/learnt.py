@@ -76,7 +76,7 @@ def dense_recall(content: dict) -> Table:
     for label, runs in by_label(content).items():
         ious, told = held_out(runs, "iou"), [mean(held_out(runs, what)) for what in ("right_cell", "hit_rate")]
         rows.append([label, f"{mean(ious):.2f}", f"{min(ious):.2f}", *(f"{share:.2f}" for share in told)])
-    return Table(["router", "mean IoU", "worst seed", "right cell", "hit rate"], rows)
+    return Table(["router", "mean IoU", "worst seed", "right cell", "reverse hit rate"], rows)
 
 
 def dense_recall_boxes(content: dict) -> Table:
@@ -85,7 +85,7 @@ def dense_recall_boxes(content: dict) -> Table:
     for label, runs in by_label(content).items():
         precisions, hits = held_out(runs, "ap"), held_out(runs, "hit_rate")
         rows.append([label, f"{mean(precisions):.2f}", f"{min(precisions):.2f}", f"{mean(hits):.2f}"])
-    return Table(["router", "mean AP", "worst seed", "hit rate"], rows)
+    return Table(["router", "mean AP", "worst seed", "reverse hit rate"], rows)
 
 
 def nuclei(content: dict) -> Table:
