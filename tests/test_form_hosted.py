@@ -1,6 +1,7 @@
 """The first cell of every notebook: where `bra` is missing it fetches the repository, and keeps the present torch."""
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -120,3 +121,11 @@ def test_another_python_is_told_in_one_line(hosted, monkeypatch, python):
     with pytest.raises(SystemExit, match=r"^bra needs Python 3\.11, 3\.12 or 3\.13, but this is [^\n]*$"):
         exec(CELL, {})
     assert not hosted.pip
+
+
+def test_a_dev_container_installs_what_the_notebooks_need():
+    settings = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    python = settings["image"].removeprefix("mcr.microsoft.com/devcontainers/python:")
+    assert f"{python}.0" in SpecifierSet(PYPROJECT["project"]["requires-python"])
+    (extra,) = re.fullmatch(r"make \.venv/(\w+)\.stamp", settings["postCreateCommand"]).groups()
+    assert extra in PYPROJECT["project"]["optional-dependencies"]
