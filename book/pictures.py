@@ -45,7 +45,7 @@ def boards() -> bytes:
 
 
 def explorer() -> bytes:
-    """The upper part of the page of the explorer that shows the training. Raises FileNotFoundError without a browser."""
+    """The upper part of the explorer's page that shows the training. Raises FileNotFoundError without a browser."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise FileNotFoundError(f"a browser must be on the path: one of {', '.join(BROWSERS)}")
