@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 from reporting.figures import figure  # Python looks beside the program first
 
 from bra import draw, record_routes
+from bra.draw.picture import COLUMN, DOTS, width
 from bra.explorer.page import portrait_page
 from bra.files import results
 from bra.train.models import load_model
@@ -36,17 +37,21 @@ def boards() -> bytes:
     titles = [f"It says: {data.classes[said[i]]}. It is: {data.classes[batch.label[i]]}" for i in BOARDS]
     places = (batch.image, routes[BLOCK].index, batch.square, batch.target)
     image, index, square, target = (each[BOARDS] for each in places)
-    return draw.routed_boards(image, index, (4, 4), square, target, titles).png()
+    picture = draw.routed_boards(image, index, (4, 4), square, target, titles)
+    dots = DOTS * COLUMN / width(picture.png())  # the page shows it as wide as its column of text
+    buffer = io.BytesIO()
+    picture.figure.savefig(buffer, format="png", dpi=dots, bbox_inches="tight", facecolor="white")
+    return buffer.getvalue()
 
 
 def explorer() -> bytes:
-    """The upper part of the explorer's page. Raises FileNotFoundError without a browser."""
+    """The upper part of the explorer's page that shows the training. Raises FileNotFoundError without a browser."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         raise FileNotFoundError(f"a browser must be on the path: one of {', '.join(BROWSERS)}")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         file = Path(folder) / "page.html"
-        file.write_text(portrait_page(of_run(results(RUN))), encoding="utf-8")
+        file.write_text(portrait_page(of_run(results(RUN), None)), encoding="utf-8")
         chromium = play.chromium.launch(executable_path=browser, args=ARGUMENTS)
         page = chromium.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(file.as_uri())

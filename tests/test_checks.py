@@ -818,7 +818,8 @@ RECALLED = {
         (((125, 150), 396, 396), "Height"), (((150, 125), 357, 396), "round down"), (((150, 125), 396, 99), "reads four"),
     ]),
     "train": ((0.25, 0.4375), [
-        ((1.5, 0.4375), "as many regions as cells"), ((1 / 36, 0.4375), "not one"), ((8 / 35, 0.4375), "the region itself"),
+        ((1.5, 0.4375), "as many regions as cells"), ((1 / 36, 0.4375), "not one"),
+        ((8 / 35, 0.4375), "names its own region"), ((9 / 35, 0.4375), "without its own region"),
         ((25, 43.75), "percent"), ((0.25, 0.25), "some guesses are right"), ((0.25, 0.1875), "guesses that are right"),
         ((0.25, 0.5), "How many boards are misses"), ((0.25, 0.0625), "add"), ((0.25, 0.25 + 0.75 / 8), "all eight"),
         ((0.25, 0.44), "rounded too far"),

@@ -204,7 +204,7 @@ def test_token_attention_lays_each_head_on_the_grey_image(image):
         assert heat.get_extent() == [-0.5, 116.5, 76.5, -0.5] and heat.get_interpolation() == "nearest"
         assert sorted(framed(axes, READS)) == sorted(view.index[4].tolist())
         n = sum(expected_box(region)[2] * expected_box(region)[3] for region in view.index[4].tolist()) / 13 / 11
-        assert n < 30 and axes.get_title() == f"head {head}: up to {weights[head].max():.1%}\neven {1 / n:.1%}"
+        assert n < 30 and axes.get_title() == f"head {head}: up to {weights[head].max():.1%}\nall alike {1 / n:.1%}"
         row, column = divmod(int(weights[head].argmax()), 9)
         assert f"head {head} gives most, {weights[head].max():.1%}, to token ({row}, {column})" in picture.alt
     assert (

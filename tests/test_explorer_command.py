@@ -11,6 +11,8 @@ from bra.explorer.__main__ import Request, main, write
 
 COMMITTED = Path(__file__).parent.parent / "book" / "results" / "recall-topk"
 
+OF_A_RUN = "error: weights must be a published checkpoint, but are of a run"
+
 
 def say(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["explorer", *map(str, arguments)])
@@ -52,6 +54,8 @@ def test_a_photograph_alone_or_in_a_run(tmp_path):
         (["--image", "{}/notes.jpg", "--size", 0], "error: size must be between 1 and 2048 pixels, but is 0"),
         (["--image", "{}/cat.png", "--size", 32, "--weights", "{}/notes.jpg"], "error: {}/notes.jpg"),
         (["--run", COMMITTED, "--out", "{}/notes.jpg/x.html"], "error: [Errno "),
+        (["--weights", COMMITTED], f"{OF_A_RUN}: --run {COMMITTED} opens it"),
+        (["--image", "{}/cat.png", "--weights", COMMITTED / "model.safetensors"], f"{OF_A_RUN}: --run {COMMITTED} "),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments, message, tmp_path, monkeypatch, capsys):

@@ -20,9 +20,9 @@ def test_everything_is_reached_by_tab_and_shows_it(page):
     page.mouse.click(2, 2)
     stops = tab_stops(page)
     assert [name for name, _ in stops] == [
-        "select 0", "input tokens", "select -1", "button play", "input 2", "div stage",
-        "summary What the three pictures mean", "div row", "div matrix", "summary Every block", "div scroll",
-        "button deep.fine", "button coarse.0", "summary Keys",
+        "select 0", "input tokens", "select -1", "button play", "input 2",
+        "summary What the three pictures mean", "div stage", "div row", "div matrix", "summary Every block",
+        "div scroll", "button deep.fine", "button coarse.0", "summary Keys",
     ]  # fmt: skip
     assert {outline for _, outline in stops} == {"solid 3px rgb(0, 0, 0)"}, stops
 
@@ -124,6 +124,7 @@ def test_the_table_of_blocks_is_never_cut_off(browser, explorer, tmp_path):
                     "all => all.map(one => one.getBoundingClientRect()).map(({ left, right }) => [left, right])"
                 )
                 assert all(0 <= left < right - 20 <= window - 20 for left, right in cells)
+            page.set_viewport_size({"width": 390, "height": 844})
             heads = page.locator("thead th").all_text_contents()
             told = (
                 page.locator("tbody tr")

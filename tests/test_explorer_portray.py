@@ -251,6 +251,18 @@ def test_the_middle_square_is_shown(tmp_path):
     assert red.max() < 32 and green.max() == 0 and blue.min() > 223
 
 
+def test_a_segmenter_is_shown_all_of_a_photograph(tmp_path, photograph, monkeypatch):
+    data = Three()
+    data.asks = "pixels"
+    monkeypatch.setattr("bra.train.report.load_model", lambda *_, **__: (segmenter(None), data, None))
+    monkeypatch.setattr("bra.train.report.of_first", lambda _: 40)
+    (tmp_path / "model.safetensors").touch()
+    image = of_run(tmp_path, photograph=photograph).image
+    height, width = image.shape[1:]
+    assert width / height == pytest.approx(451 / 300, rel=0.02)
+    assert open_photograph(photograph, 40, None).shape == (3, 40, 60), "its shorter side is scaled"
+
+
 def test_a_damaged_or_missing_photograph_is_named(tmp_path, photograph):
     (tmp_path / "half.png").write_bytes(photograph.read_bytes()[:50_000])
     with pytest.raises(DamagedImage, match=r"half\.png is not a whole image"):

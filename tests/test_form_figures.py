@@ -6,7 +6,9 @@ import io
 import nbformat
 import pytest
 from PIL import Image
-from repository import NOTEBOOKS
+from repository import NOTEBOOKS, ROOT
+
+from bra.draw.picture import COLUMN
 
 LEAST = 9  # points at the size at which the book and JupyterLab show a figure; see bra/draw/picture.py
 
@@ -52,3 +54,8 @@ def test_what_is_too_small_or_was_not_measured_is_told(tmp_path):
     cell.outputs = [nbformat.v4.new_output("display_data", data, metadata={"image/png": each}) for each in told]
     nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "a.ipynb")
     assert too_small(tmp_path / "a.ipynb") == {2: 8.99, 4: None}
+
+
+def test_the_picture_on_the_start_page_is_drawn_as_wide_as_it_is_shown():
+    with Image.open(ROOT / "book" / "_static" / "boards.png") as image:
+        assert image.width == pytest.approx(COLUMN, abs=2), "else it is blurred: python book/pictures.py"

@@ -96,7 +96,8 @@ def train_recall(hit_rate, accuracy) -> Verdict:
         Fact("my_hit_rate", hit_rate, 9 / 36, "It is k / R: how many regions has the board?", {
             9 / 6: "A board of 6 x 6 cells has as many regions as cells, not 6.",
             1 / 36: "Each region reads 9 of them, not one.",
-            8 / 35: "A random table may name the region itself: all R regions are drawn from.",
+            8 / 35: "That is a row that names its own region. In the mean over all draws it does so in k of R.",
+            9 / 35: "That is a row without its own region. In the mean over all draws it is among them in k of R.",
             25: "That is in percent. A share lies between 0 and 1.",
             1 / 9: "You divide by k. It is k that is read, out of R.",
         }),

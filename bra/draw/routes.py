@@ -172,7 +172,7 @@ def token_attention(image: Float[Tensor, "c h w"], view: View, row: int, column:
     told = []
     for head, axes in enumerate(heads):
         most = weights[head].max().item()
-        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}\neven {even:.1%}")
+        blend(axes, image, weights[head], view, f"head {head}: up to {most:.1%}\nall alike {even:.1%}")
         frame_regions(axes, view, dict.fromkeys(view.index[query].tolist(), ""), READS)
         axes.plot(*at, **{**TOKEN, "markersize": 4})
         best = divmod(int(weights[head].argmax()), view.size[1])

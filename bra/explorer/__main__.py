@@ -14,6 +14,7 @@ from bra.explorer.page import portrait_page
 from bra.explorer.portray import of_photograph
 from bra.files import write_atomically
 from bra.train.report import of_run
+from bra.train.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,14 @@ class Request:
     run: Path | None = None
     """The run folder, for its model and a held-out image."""
     image: Path | None = None
-    """A photograph instead of a held-out image; without a run, for a BiFormer with or without published weights."""
+    """A photograph instead of a held-out image, its middle square; of a run whose data ask for pixels or boxes, all of
+    it. Without a run: for a BiFormer with or without published weights."""
     number: int | None = None
     """Which held-out image of the run; the first ones have the history of the training. None: one that shows it."""
     model: Literal[(*MODELS,)] = "tiny"
     """Without a run: which BiFormer."""
     weights: Path | None = None
-    """Without a run: a published checkpoint; None: random weights."""
+    """Without a run: a published checkpoint; None: random weights. Those of a run of bra.train open with `run`."""
     size: int = 224
     """Without a run: side that the photograph is scaled to, in pixels."""
     out: Path = Path("explorer.html")
@@ -42,6 +44,10 @@ def write(request: Request) -> Path:
     request = replace(request, **{name: path.expanduser() for name, path in paths.items() if path is not None})
     if request.out.is_dir():
         raise ValueError(f"out must be a file, but {request.out} is a folder")
+    if request.run is None and request.weights is not None:
+        for folder in (request.weights, request.weights.parent):
+            if RunFolder(folder).metrics.is_file():
+                raise ValueError(f"weights must be a published checkpoint, but are of a run: --run {folder} opens it")
     idle = {"run": ("model", "weights", "size"), "image": ("number",)}
     for other in (name for name in idle if getattr(request, name) is not None):
         for name in idle[other]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from bra import official
 from bra.biformer import MODELS, BiFormer
 from bra.data import DataSet, Images, normalise, open_image
-from bra.data.decoding import centre_box, cut, upright_size
+from bra.data.decoding import centre_box, cut, cut_to, upright_size
+from bra.data.dense import scaled_size
 from bra.dense import Backbone
 from bra.explorer.portrait import Portrait, Snapshot
 from bra.explorer.telling import best, truth_of
@@ -169,9 +170,15 @@ def outlined(image: Float[Tensor, "c h w"], marked: Tensor) -> Float[Tensor, "3 
     return image
 
 
-def open_photograph(path: Path, size: int, share: float) -> Shaped[Tensor, "3 size size"]:
-    """The middle square of a photograph, the right side up. Raises FileNotFoundError, DamagedImage."""
+def open_photograph(path: Path, size: int, share: float | None) -> Shaped[Tensor, "3 h w"]:
+    """The middle square of a photograph, the right side up: this share of its shorter side, scaled to `size` pixels.
+
+    share None: all of it, its shorter side scaled to `size`. Raises FileNotFoundError, DamagedImage.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"image {path} is no file")
     with open_image(path, str(path)) as image:
-        return cut(image, centre_box(*upright_size(image), share), size)
+        width, height = upright_size(image)
+        if share is None:
+            return cut_to(image, (0, 0, width, height), *scaled_size(width, height, size))
+        return cut(image, centre_box(width, height, share), size)

@@ -134,7 +134,8 @@ def of_run(folder: Path, number: int | None = 0, photograph: Path | None = None)
     model, data, config = load_model(folder, kept[0], workers=0)
     if photograph is not None:
         size = data.settings.size if isinstance(data, Loaded) and data.asks != "boxes" else of_first(data)
-        pixels = open_photograph(photograph, size, data.settings.centre if isinstance(data, Images) else 1.0)
+        share = data.settings.centre if isinstance(data, Images) else 1.0
+        pixels = open_photograph(photograph, size, share if data.asks == "classes" else None)
         pixels = pixels if data.channels == 3 else pixels.float().mean(dim=0, keepdim=True).to(torch.uint8)
         return of_pixels(model, pixels, data, f"{folder}, {photograph.name}")
     if kept[0] == "best":

@@ -17,9 +17,8 @@ export function build(payload, layers) {
   const view = { shows: [], keys: {} };
   view.status = make("p", { class: "status", role: "status", "aria-live": "polite" });
   view.pointer = make("p", { class: "pointer", "aria-live": "polite" });
-  const left = make("div", { class: "left" }, buildStage(view, payload), buildMeanings());
-  const right = make("div", { class: "right" }, buildRow(view),
-    make("div", { class: "lower" }, buildMatrix(view), buildBlocks(view, payload, layers)));
+  const left = make("div", { class: "left" }, buildMeanings(view), buildStage(view, payload));
+  const right = make("div", { class: "right" }, buildRow(view), buildMatrix(view));
   const says = make("div", { class: "says" }, view.status, view.pointer);
   const keys = make("details", {}, make("summary", {}, "Keys"), make("p", {},
     "Tab goes from part to part. On the image, arrow keys choose a region, or a token. On the affinity row and matrix they "
@@ -27,7 +26,7 @@ export function build(payload, layers) {
   const source = payload.source ? [make("div", { class: "source" }, payload.source)] : [];
   view.section = make("section", { class: "explorer", "aria-label": payload.title || "Explorer" },
     buildIntroduction(view, payload), buildControls(view, payload, layers),
-    make("div", { class: "panels" }, says, left, right), keys, ...source);
+    make("div", { class: "panels" }, says, left, right, buildBlocks(view, payload, layers)), keys, ...source);
   return view;
 }
 
@@ -41,7 +40,8 @@ function buildIntroduction(view, payload) {
     ...(payload.question || payload.says ? [task] : [])), make("div", {}, view.about, hint));
 }
 
-function buildMeanings() {
+/** @param {Elements} view */
+function buildMeanings(view) {
   const meanings = [
     ["The image.", " A curve runs from the chosen region to each that it reads: the thicker, the higher the affinity (for one "
       + "token: the attention). Frames are numbered by rank: 1 is the first choice. What is not read is dimmed."],
@@ -50,8 +50,9 @@ function buildMeanings() {
     ["All regions.", " The same for every region at once, in a row for each that reads. A dot marks what it reads."],
   ];
   const list = meanings.map(([name, meaning]) => make("li", {}, make("b", {}, name), meaning));
-  return make("details", { open: "", class: "meanings" }, make("summary", {}, "What the three pictures mean"),
+  view.meanings = make("details", { open: "", class: "meanings" }, make("summary", {}, "What the three pictures mean"),
     make("ol", {}, ...list));
+  return view.meanings;
 }
 
 /** @param {Elements} view @param {Payload} payload @param {Layer[]} layers */

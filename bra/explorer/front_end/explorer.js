@@ -22,6 +22,8 @@ import { clamp, sayPair, sayState } from "./words.js";
  * @property {(event: string, callback: () => void) => void} off
  */
 
+const NARROW = 620; // pixels; explorer.css says how a page below it is laid out
+
 export class Explorer {
   /** @param {Model} model @param {HTMLElement} el */
   constructor(model, el) {
@@ -44,12 +46,15 @@ export class Explorer {
     this.shape = clamp(width / height, 1 / 4, 4); // of the stage on the page: a strip would be too thin to read
     view.section.style.setProperty("--shape", String(this.shape));
     this.sizes = { stage: 500, row: 500 }; // widths on the page, in pixels, until it tells them
+    this.placed = false;
   }
 
   /** Labels and curves are as large as they can be read, wherever they are shown: draw anew when the page has another size. */
   measure() {
     const { stage, row } = this.view, { clientWidth: width, clientHeight: height } = stage;
     if (!width || !height) return; // JupyterLab puts it on the page later
+    if (!this.placed) this.view.meanings.open = this.view.section.clientWidth >= NARROW; // else above the image: one line
+    this.placed = true;
     const shape = width / height; // on a narrow screen the least height may change it
     const same = width === this.sizes.stage && row.clientWidth === this.sizes.row && Math.abs(shape / this.shape - 1) < 0.02;
     if (same) return;
