@@ -29,7 +29,7 @@ def attend(
 ) -> Float[Tensor, "b r t c"]:
     """Each token attends to all tokens of the regions its region reads: O = softmax(scale Q (K^g)^T) V^g.
 
-    This is the paper's equation 6 without its LCE term, for each head's c / heads channels. One softmax runs
+    This is the paper's attention without its LCE term, for each head's c / heads channels. One softmax runs
     over the union of the routed regions. All heads share `index`.
 
     q, k, v: queries, keys and values. index: (b r k), the regions that each region reads.

@@ -9,7 +9,7 @@ from bra.arguments import require_axes
 
 
 def gather_regions(regions: Shaped[Tensor, "b r t c"], index: Int[Tensor, "b r k"]) -> Shaped[Tensor, "b r k*t c"]:
-    """For each region the tokens of the k regions that it reads, in the order of `index` (paper, equation 5).
+    """For each region the tokens of the k regions that it reads, in the order of `index`: K^g = gather(K, I^r).
 
     ``out[b, i, n * t + token] == regions[b, index[b, i, n], token]``
 

@@ -17,7 +17,7 @@ from bra.topk import Routes, TopKRouter
 
 
 class BiLevelRoutingAttention(nn.Module):
-    """Tokens attend to the tokens of the k regions that their region chose (paper, section 3.2).
+    """Tokens attend to the tokens of the k regions that their region chose.
 
     Y = W_o (attend(Q, K, V, I^r) + LCE(V)), with (Q, K, V) = X W_qkv and I^r the routing index. Maps of any
     size from 1 x 1 are padded to the grid; no output depends on a padded token. (The official code pads before W_qkv
@@ -30,8 +30,8 @@ class BiLevelRoutingAttention(nn.Module):
     which of each image (b r).
     attend: the attention function, with the signature of `bra.attend`.
     lce_kernel: side of the LCE's filter, odd; 0 leaves the LCE out.
-    scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code (the paper writes
-    the same; (dim / heads)^(-1/2) would be usual).
+    scale: factor on q.k before the softmax; dim^(-1/2) by default, as in the official code, where
+    (dim / heads)^(-1/2) would be usual.
     Raises ValueError for heads that do not divide dim, a grid entry below 1, or k outside 1..rows*columns.
     """
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class LocalContextEnhancement(nn.Module):
-    """A depthwise convolution over the map of values: the LCE(V) of the paper's equation 6.
+    """A depthwise convolution over the map of values: the LCE(V) that the paper adds to the attention.
 
     Each channel is filtered by itself, with zeros beyond the border: c * kernel^2 weights and c biases.
     Raises ValueError for a kernel that is even (it would shift the map) or below 1.

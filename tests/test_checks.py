@@ -102,11 +102,14 @@ def empty_file(
     bounded = value.clone()
     if not filtered:
         bounded[:, tall:], bounded[:, :, broad:] = 0, 0
-    source = {"v": bounded, "x": x}.get(local)
+    listed = rearrange(bounded, "b (i u) (j v) c -> b (i j) (u v) c", i=grid[0], j=grid[1])
+    source = {"v": bounded, "x": x, "list": listed}.get(local)
     if source is not None:
         weight = weights["lce.conv.weight"]
         filters = weight.transpose(2, 3) if turned else weight, weights["lce.conv.bias"]
         nearby = F.conv2d(source.permute(0, 3, 1, 2), *filters, padding=2, groups=c).permute(0, 2, 3, 1)
+        if local == "list":
+            nearby = rearrange(nearby, "b (i j) (u v) c -> b (i u) (j v) c", i=grid[0], u=u)
     split = "b (i u) (j v) (m d) -> b (i j) m (u v) d"
     q, key, value = (rearrange(y, split, i=grid[0], j=grid[1], m=heads) for y in (q, key, value))
     counts = inside | True if counted else inside
@@ -542,6 +545,7 @@ WRONG = [
     ("lce", "off by one", off_by_one, "off by one"),
     ("layer", "no LCE", by_layer(local="none"), "LCE is missing"),
     ("layer", "LCE of x", by_layer(local="x"), "filters x"),
+    ("layer", "LCE of the list of regions", by_layer(local="list"), "list of regions"),
     ("layer", "LCE after the projection", by_layer(late=True), "after `out`"),
     ("layer", "no output projection", by_layer(out=False), "projection `out` is missing"),
     ("layer", "q and k swapped", by_layer(parts="kqv"), "Queries and keys"),

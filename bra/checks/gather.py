@@ -70,7 +70,7 @@ def gather(gather_backward: Answer) -> Verdict:
     inputs = [
         (numbers(b, r, 3 * t, size(5)), numbers(b, r, r, seed=1).topk(3).indices),
         (numbers(3, few, 2 * 5, 4), unread.topk(2).indices),
-        (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # a table may name a region twice
+        (numbers(1, 3, 2 * 5, 2), torch.tensor([[[0, 0], [2, 0], [1, 1]]])),  # an index may name a region twice
     ]
     praise = "It is the gradient that autograd computes."
     return judge(gather_backward, inputs, backward, mistakes, praise, "b r t c")

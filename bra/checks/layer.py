@@ -78,11 +78,14 @@ def forward(
 
     v = v if blind == "lce" else v * valid_map[:, :, None]
     filters, biases = weights["lce.conv.weight"], weights["lce.conv.bias"] if "lce" in bias else None
-    source = {"x": padded, "regions": rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)}.get(lce, v)
+    apart = rearrange(v, "b (i u) (j v) c -> (b i j) u v c", i=i, j=j)
+    source = {"x": padded, "regions": apart, "list": rearrange(v, CUT, i=i, j=j)}.get(lce, v)
     filters = filters.mT if lce == "transposed" else filters
     nearby = F.conv2d(source.permute(0, 3, 1, 2), filters, biases, padding=2, groups=c).permute(0, 2, 3, 1)
     if lce == "regions":
         nearby = rearrange(nearby, "(b i j) u v c -> b (i u) (j v) c", i=i, j=j)
+    if lce == "list":
+        nearby = rearrange(nearby, "b (i j) (u v) c -> b (i u) (j v) c", i=i, u=h // i)
     if lce not in ("none", "after"):
         result = result + nearby
     if out:
@@ -102,6 +105,8 @@ MISTAKES = [
     but("Your LCE filters x. It filters the values v.", lce="x"),
     but("Your LCE stops at the borders of each region. It filters the whole map: crossing borders is what it is for.",
         lce="regions"),
+    but("Your LCE filters the list of regions (b r t c), not the map: filter v as (b h w c), where neighbours lie side "
+        "by side.", lce="list"),
     but("Your LCE swaps height and width: permute (b h w c) to (b c h w), and back.", lce="transposed"),
     but("The output projection `out` is missing.", out=False),
     but("The biases are missing.", bias=""),

@@ -108,16 +108,16 @@ class LocalContextEnhancement(nn.Module):
 
 
 def lce_recall(weights, field, ordinary_weights) -> Verdict:
-    """Weights of an LCE of 96 channels and w = 7, side of the field of four, weights of an ordinary convolution."""
+    """Weights of an LCE of 96 channels, kernel 7; side of the field of four; weights of an ordinary convolution."""
     facts = [
         Fact("my_weights", weights, 4800, "A filter of 7 x 7 and a bias for each channel.", {
             4704: "The biases are weights, too: one for each channel.",
             451_680: "That is an ordinary convolution. Here each channel is filtered by itself.",
         }),
-        Fact("my_field", field, 25, "The first sees 7; each further one adds w - 1.", {
-            28: "The squares overlap: each further layer adds w - 1, not w.",
+        Fact("my_field", field, 25, "The first sees 7; each further one adds kernel - 1.", {
+            28: "The squares overlap: each further layer adds kernel - 1, not kernel.",
             13: "That is after two layers. There are four.",
-            24: "Four layers add 4 (w - 1); the token itself comes to that.",
+            24: "Four layers add 4 (kernel - 1); the token itself comes to that.",
             625: "That is how many tokens the square holds. The question is its side.",
             (25, 25): "The square is as high as wide: one number, its side.",
         }),
