@@ -12,7 +12,7 @@ NAMES = r"\\(?:mathrm|text|begin|end)\{[^{}]*\}"  # words in a formula are no sy
 COMMANDS = r"\\[A-Za-z]+"  # \frac, \cdot, \sum: how a formula is set
 
 FORBIDDEN = {  # what the text does not say, and what to write instead
-    r"\bs x s\b|\bs = \d": "s is no symbol: the side of the LCE's filter is w, regions per side are S",
+    r"\bs x s\b|\bs = \d": "s is no symbol: the side of the LCE's filter is `kernel`, regions per side are S",
     r"\bn x n\b|\bn (?:tokens|images|blocks|layers|regions|keys)\b": "n is a rank among routed regions: name the count",
     r"\b[Bb]locks? of (?:the )?(?:\w+ )?(?:matrix|scores|weights)\b|\bwhole blocks\b": "a part of a matrix: rectangle",
     r"\b(?:query region|query's region)\b": "only attention has queries: the region that reads, or the square's region",
