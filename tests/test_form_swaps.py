@@ -111,7 +111,7 @@ def test_soft_routing_has_two_limits(size):
 def test_soft_routing_passes_a_gradient_to_what_decides():
     x = draw(2, 5, 7, 6)
     decide = {}
-    for name, layer in zip(("hard", "soft"), make(SoftAttention(), k=3, scale=0), strict=True):
+    for name, layer in zip(("hard", "soft"), make(SoftAttention(), k=3, scale=0.0), strict=True):
         layer(x).square().sum().backward()  # with scale 0 tokens do not compare: q and k serve the routing alone
         decide[name] = layer.qkv.weight.grad[:12].abs().amax(dim=1)
     assert (decide["hard"] == 0).all() and (decide["soft"] > 1e-6).all()
