@@ -1,13 +1,19 @@
-"""What `bra` must show after a diff of book/swaps: python swapped.py NAME, with that `bra` on the path."""
+"""What `bra` must show after a diff of book/swaps: python swapped.py FOLDER/NAME ..., of which each holds such a `bra`.
 
+What is wrong is written to FOLDER/NAME/wrong.txt; one process for all of them need load PyTorch but once.
+"""
+
+import importlib
 import math
 import sys
+import traceback
+from pathlib import Path
 
 import numpy as np
 import oracles
 import torch
 
-import bra
+bra = None  # the swapped package that is tried now
 
 
 def draw(*shape):
@@ -49,7 +55,7 @@ def pooling():
     assert by_mean.index[0, :, 0].tolist() == [2, 2, 2]
 
     popular = readers()
-    assert popular["largest"] < 6 and popular["mean"] > 25, popular
+    assert popular["largest"] < 6 and popular["mean"] > 15, popular
 
 
 def readers():
@@ -114,14 +120,14 @@ def grid():
     set_lengths(layer, bands)
     same(layer(x), uneven_layer(x.numpy(), weights, 2, bands, 2))
 
-    place, share = layer.borders((5, 7))
-    assert share.unique().tolist() == [0, 1]
-    assert sorted(place[share > 0].tolist()) == list(range(35)), "each token in one region, once"
+    _, share, keys = layer.borders((5, 7))
+    assert torch.equal(share, keys.double()), "without blur a token is in one region alone"
     layer.borders.blur = 0.7
-    place, share = layer.borders((5, 7))
-    assert ((share > 0) & (share < 1)).any(), "near a border a token is in several regions"
-    same(torch.zeros(35).double().index_add(0, place.flatten(), share.flatten()), torch.ones(35))
-    same(bra.partition.merge_shares(x.flatten(1, 2)[:, layer.borders((4, 6))[0]], *layer.borders((4, 6)), (4, 6)), x)
+    for bands in ([[1, 3], [1, 3, 2]], [[1, 1], [1, 1, 1]], [[1, 99], [1, 1, 99]]):  # the last: regions without a key
+        set_lengths(layer, bands)
+        for size in ((5, 7), (1, 2)):
+            check_shares(*layer.borders(size), size)
+    set_lengths(layer, [[1, 3], [1, 3, 2]])
     assert torch.autograd.gradcheck(lambda *lengths: layer(x[:1]), tuple(layer.borders.lengths))
     layer(x)[..., 0].sum().backward()
     assert all(lengths.grad.abs().max() > 1e-3 for lengths in layer.borders.lengths)
@@ -130,8 +136,17 @@ def grid():
     same(layer(poisoned, real)[real], layer(x, real)[real].detach())
 
     for first in (2, 5):
-        border, after, before = learn_a_border(first)
-        assert abs(border - first) < 0.5 and after < before / 2, (border, after, before)
+        border, before, after = learn_a_border(first)
+        assert abs(border - first) < 0.5 and before > 0.1 and after < 1e-6, (border, before, after)
+
+
+def check_shares(place, share, keys, size):
+    tokens = size[0] * size[1]
+    assert sorted(place[keys].tolist()) == list(range(tokens)), "each token is the key of one region"
+    assert (share[keys] > 0).all() and ((share > 0) & (share < 1)).any(), "near a border it is a query in several"
+    same(torch.zeros(tokens).double().index_add(0, place.flatten(), share.flatten()), torch.ones(tokens))
+    x = draw(2, *size, 3)
+    same(bra.partition.merge_shares(x.flatten(1, 2)[:, place], place, share, size), x)
 
 
 def set_lengths(layer, bands):
@@ -140,37 +155,40 @@ def set_lengths(layer, bands):
             lengths.copy_(torch.tensor(band).log())
 
 
-def learn_a_border(first, steps=100):
+def learn_a_border(first):
     """Of eight rows the first ones shall say the number of one of them, the others theirs; regions read themselves.
 
     All else is right already: queries look for the mark, values are the numbers. Only the border may move, from 4.
-    Returns where it ends, and the mean squared error there and before.
+    Returns where it ends, and the mean squared error before and after, without blur.
     """
-    layer = bra.BiLevelRoutingAttention(
-        2, 1, (2, 1), 1, router=bra.TableRouter(torch.tensor([[0], [1]])), lce_kernel=0, scale=20.0
-    )
-    layer.requires_grad_(False).borders.lengths[0].requires_grad_()
-    layer.load_state_dict(
-        {
-            "qkv.weight": torch.tensor([[0, 0], [0, 0], [1, 0], [0, 0], [0, 1], [0, 0]]),
-            "qkv.bias": torch.tensor([1, 0, 0, 0, 0, 0]),
-            "out.weight": torch.eye(2),
-            "out.bias": torch.zeros(2),
-        },
-        strict=False,
-    )
-    optimiser, errors = torch.optim.Adam(layer.borders.parameters(), lr=0.03), []
-    for _ in range(steps):
-        numbers, x = torch.randn(64, 2), torch.zeros(64, 8, 1, 2)
-        for band, place in enumerate([torch.randint(first, (64,)), torch.randint(first, 8, (64,))]):
-            x[range(64), place, 0] = torch.stack([torch.ones(64), numbers[:, band]], dim=1)
-        wanted = torch.cat([numbers[:, :1].expand(-1, first), numbers[:, 1:].expand(-1, 8 - first)], dim=1)
-        error = (layer(x)[:, :, 0, 0] - wanted).square().mean()
+    itself = bra.TableRouter(torch.tensor([[0], [1]]))
+    layer = bra.BiLevelRoutingAttention(2, 1, (2, 1), 1, router=itself, lce_kernel=0, scale=20.0)
+    with torch.no_grad():
+        layer.qkv.weight.copy_(torch.tensor([[0, 0], [0, 0], [1, 0], [0, 0], [0, 1], [0, 0]]))
+        layer.qkv.bias.copy_(torch.tensor([1, 0, 0, 0, 0, 0]))
+        layer.out.weight.copy_(torch.eye(2))
+        layer.out.bias.zero_()
+    before, optimiser = sharp_error(layer, first), torch.optim.Adam(layer.borders.parameters(), lr=0.05)
+    for _ in range(100):
         optimiser.zero_grad()
-        error.backward()
+        error(layer, first).backward()
         optimiser.step()
-        errors.append(error.item())
-    return 8 * layer.borders.lengths[0].softmax(0)[0].item(), sum(errors[-10:]) / 10, sum(errors[:10]) / 10
+    return 8 * layer.borders.lengths[0].softmax(0)[0].item(), before, sharp_error(layer, first)
+
+
+def error(layer, first):
+    numbers, x = torch.randn(64, 2), torch.zeros(64, 8, 1, 2)
+    for band, place in enumerate([torch.randint(first, (64,)), torch.randint(first, 8, (64,))]):
+        x[range(64), place, 0] = torch.stack([torch.ones(64), numbers[:, band]], dim=1)  # a mark, and its number
+    wanted = torch.cat([numbers[:, :1].expand(-1, first), numbers[:, 1:].expand(-1, 8 - first)], dim=1)
+    return (layer(x)[:, :, 0, 0] - wanted).square().mean()
+
+
+def sharp_error(layer, first):
+    blur, layer.borders.blur = layer.borders.blur, 1e-3
+    found = error(layer, first).item()
+    layer.borders.blur = blur
+    return found
 
 
 def uneven_layer(x, weights, heads, bands, k):
@@ -196,6 +214,22 @@ def uneven_layer(x, weights, heads, bands, k):
     return joined @ weights["out.weight"].T + weights["out.bias"]
 
 
-if __name__ == "__main__":
+def attempt(folder):
+    """Import the package of this folder, forget the one before, and say what is wrong with it."""
+    global bra
+    for name in [name for name in sys.modules if name.partition(".")[0] == "bra"]:
+        del sys.modules[name]
+    sys.path.insert(0, str(folder))
     torch.manual_seed(0)
-    globals()[sys.argv[1]]()
+    try:
+        bra = importlib.import_module("bra")
+        assert Path(bra.__file__).is_relative_to(folder)
+        globals()[folder.name]()
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+if __name__ == "__main__":
+    for one in map(Path, sys.argv[1:]):
+        (one / "wrong.txt").write_text(attempt(one))
