@@ -1,30 +1,30 @@
-"""Soft routing: the affinity of two regions is added to the scores of their tokens, and so it gets a gradient."""
+"""Soft routing: a region's affinity is added to its tokens' scores."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from bra import attend, region_affinity, region_means
 from bra.attention import attend_gathered
 
 
 class SoftAttention(nn.Module):
-    """A layer's `attend`: of the regions that are read, those of higher affinity get more of the attention.
+    """A layer's `attend`: of the regions read, those of higher affinity get more.
 
-    Its limits are two layers that we know: at a high temperature the layer as it is, at a low one that with k = 1.
+    At a high temperature it is the layer as we know it, at a low one that with k = 1.
     """
 
-    def __init__(self, temperature: float = 1.0):
+    def __init__(self, temperature=1.0):
         super().__init__()
         self.temperature = temperature
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, index: Tensor, heads: int, scale: float, valid=None) -> Tensor:
+    def forward(self, q, k, v, index, heads, scale, valid=None):
         """As `bra.attend`."""
         affinity = region_affinity(region_means(q, valid), region_means(k, valid))
-        weight = affinity.gather(2, index)[..., None] / self.temperature  # b r k 1: the same for all tokens of a region
+        added = affinity.gather(2, index)[..., None] / self.temperature  # b r k 1
 
         def way(q, k, v, index, heads, scale, valid_keys=None):
-            added = weight.expand(*index.shape, q.shape[2])
+            mask = added.expand(*index.shape, q.shape[2])  # b r k t
             if valid_keys is not None:
-                added = added.masked_fill(~valid_keys, float("-inf"))
-            return attend_gathered(q, k, v, index, heads, scale, added)
+                mask = mask.masked_fill(~valid_keys, float("-inf"))
+            return attend_gathered(q, k, v, index, heads, scale, mask)
 
         return attend(q, k, v, index, heads, scale, valid, way)
