@@ -24,6 +24,11 @@ def runs(name, label):
     return [run for run in json.loads((RESULTS / f"{name}.json").read_text())["runs"] if run.get("label") == label]
 
 
+def invented(entry):
+    """The runs of one of our entries, straight from its file."""
+    return json.loads((RESULTS / "invent" / f"{entry}.json").read_text())["runs"]
+
+
 def row(file, /, **wanted):
     """The one row of a file that has what is wanted."""
     rows = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
@@ -84,6 +89,11 @@ CELLS = {  # one number of every table, computed another way
     "dense_recall_boxes > top-4 > worst seed": lambda: (
         f"{min(run['held_out']['ap'] for run in runs('dense_recall_boxes', 'top-4')):.2f}"
     ),
+    "invent > soft > independent": lambda: (
+        f"{statistics.fmean(run['accuracy'] for run in invented('soft') if run['board'] == 'independent'):.1%}"
+    ),
+    "invent > per_head > hit rate": lambda: f"{statistics.fmean(max(r['hit_rate']) for r in invented('per_head')):.2f}",
+    "invent budget": lambda: f"{json.loads((RESULTS / 'invent' / 'top_k.json').read_text())['rules']['budget']}",
     "nuclei > convolution > seed 1": lambda: f"{100 * runs('nuclei', 'convolution')[1]['held_out']['iou']:.1f}",
     "bench_all_cpu models > T, 1, 1024, 16 x 16, train > faster": lambda: (
         f"{model('official', 'seconds') / model('ours', 'seconds'):.1f}"

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import sys
@@ -31,10 +32,8 @@ def small(tmp_path, monkeypatch):
 def say(monkeypatch, capsys, *words):
     """What a command prints, and what it says of an error."""
     monkeypatch.setattr(sys, "argv", ["bra.invent", *words])
-    try:
+    with contextlib.suppress(SystemExit):
         main()
-    except SystemExit:
-        pass
     return capsys.readouterr()
 
 
@@ -123,6 +122,16 @@ class Remembers(BiLevelRoutingAttention):
 def test_an_entry_that_cheats_after_training_is_refused(small):
     entry = judge.Entry("x", "x", "x", lambda *sizes: Remembers(*sizes, lce_kernel=0))
     with pytest.raises(Refused, match="reads region"):
+        judge.learn(entry, "a", 3, small / "runs")
+
+
+def test_whatever_fails_in_training_is_told_in_one_line(small):
+    class Fails(BiLevelRoutingAttention):
+        def forward(self, x, real=None):
+            return super().forward(x, real) + (float("nan") if self.training and len(x) == 8 else 0)
+
+    entry = judge.Entry("x", "x", "x", lambda *sizes: Fails(*sizes, lce_kernel=0))
+    with pytest.raises(Refused, match="while it is trained it raises FloatingPointError: stopped at step 0"):
         judge.learn(entry, "a", 3, small / "runs")
 
 

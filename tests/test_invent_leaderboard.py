@@ -1,8 +1,10 @@
 import json
 
 import pytest
+from repository import ROOT
 
 from bra.invent.boards import BOARDS, BUDGET, SEEDS, rules
+from bra.invent.judge import OURS, read_entry
 from bra.invent.leaderboard import COLUMNS, read_results, table, told
 
 
@@ -58,8 +60,18 @@ def test_what_has_no_row_is_named_with_the_reason():
 
 
 def test_a_folder_without_results_is_told(tmp_path):
-    with pytest.raises(ValueError, match="holds no result: `python -m bra.invent judge ENTRY --out "):
+    with pytest.raises(ValueError, match=r"holds no result: `python -m bra\.invent judge ENTRY --out "):
         read_results(tmp_path)
     (tmp_path / "other.json").write_text('{"entry": 1, "runs": [], "rules": {}}')
     with pytest.raises(ValueError, match=r"other.json is no result of the referee: it lacks multiply_adds"):
         read_results(tmp_path)
+
+
+def test_the_results_of_the_book_are_those_of_our_entries_as_they_stand():
+    results = {result["entry"]: result for result in read_results(ROOT / "book" / "results" / "invent")}
+    entries = [read_entry(path) for path in sorted(OURS.glob("[!_]*.py"))]
+    assert list(results) == [entry.name for entry in entries] and len(table(list(results.values()))) == len(entries)
+    for entry in entries:
+        told = results[entry.name]
+        assert (told["sha256"], told["title"]) == (entry.sha256, entry.title), f"{entry.name}: judge it again"
+        assert told["command"] == f"python -m bra.invent judge {entry.name}"

@@ -111,7 +111,13 @@ def assumed(share: str):
     return lambda content: f"{content['assumed']['shares'][share]:.0%}"
 
 
+def budget(content: dict) -> str:
+    """How much an entry may cost, top-k's cost being 1."""
+    return f"{content['results'][0]['rules']['budget']:g}"
+
+
 PHRASES = {
+    "invent budget": budget,
     "recall_routers best blind": best_blind,
     "recall_routers best blind run": best_blind_run,
     "recall_routers independent by luck": lucky_seeds,

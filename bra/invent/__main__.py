@@ -56,7 +56,7 @@ COMMANDS = {"new": new, "judge": judge_entry, "leaderboard": leaderboard}
 def main() -> None:
     """The command line."""
     sys.stdout.reconfigure(errors="backslashreplace")
-    with errors_in_one_line(ValueError, OSError, FloatingPointError, MemoryError), memory_told():
+    with errors_in_one_line(ValueError, OSError, MemoryError), memory_told():
         print(tyro.extras.subcommand_cli_from_dict(COMMANDS, prog=NAME, description=__doc__))
 
 

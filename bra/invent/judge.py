@@ -31,7 +31,7 @@ OURS = Path(__file__).parent / "entries"
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that was read. title: the first line of its docstring. sha256: of its bytes."""
+    """A file that was read. title: the first line of its docstring. sha256: of its text."""
 
     name: str
     title: str
@@ -46,7 +46,7 @@ def read_entry(path: Path) -> Entry:
     """
     ours = OURS / f"{path.stem}.py"
     path = ours if not path.exists() and path.suffix in ("", ".py") and ours.exists() else path
-    source = path.read_bytes()
+    source = path.read_bytes().replace(b"\r\n", b"\n")  # the same file on any system
     spec = importlib.util.spec_from_file_location(f"entry_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise Refused(f"{path} must be a Python file, such as {path.stem}.py")
@@ -85,7 +85,7 @@ def costs(make_layer: MakeLayer) -> int:
 def learn(entry: Entry, name: str, seed: int, runs: Path) -> dict:
     """Train the entry on one board with one seed, or go on with it; what it reached on held-out boards.
 
-    Raises Refused if it then reads more than it says; FloatingPointError and KeyboardInterrupt as `fit` does.
+    Raises Refused if training fails, or if it then reads more than it says; KeyboardInterrupt after Ctrl-C.
     """
     board = BOARDS[name]
     data = board.config(seed).open_data()
@@ -94,9 +94,13 @@ def learn(entry: Entry, name: str, seed: int, runs: Path) -> dict:
     # changed files and changed rules begin anew
     mark = hashlib.sha256(f"{entry.sha256} {rules()}".encode()).hexdigest()[:8]
     run = RunWriter(runs / f"{entry.name}-{mark}" / f"{name}-{seed}", config.settings(), resume=True)
-    fit(Training(config, data, learner, run, go_on(run, learner)), look_away)
+    try:
+        with in_one_line("while it is trained"):
+            fit(Training(config, data, learner, run, go_on(run, learner)), look_away)
+            examine_network(learner.model, data.task.sample(1, seed).image, CELL)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"stopped: the same command goes on with {name}, seed {seed}") from error
     evaluations = [line for line in run.read_metrics() if "held_out" in line]
-    examine_network(learner.model, data.task.sample(1, seed).image, CELL)
     found = {"board": name, "seed": seed} | evaluations[-1]["held_out"]
     found |= {"untrained": evaluations[0]["held_out"], "seconds": round(evaluations[-1]["seconds"])}
     return found | {"environment": environment()}
@@ -119,6 +123,7 @@ def judge(path: Path, out: Path, runs: Path) -> Path:
     done = {(run["board"], run["seed"]): run for run in before["runs"]} if same else {}
     for seed, name in ((seed, name) for seed in SEEDS for name in BOARDS):
         if (name, seed) not in done:
+            print(f"{entry.name}: run {len(done) + 1} of {len(SEEDS) * len(BOARDS)}", file=sys.stderr)
             done[name, seed] = learn(entry, name, seed, runs)
             write(file, head | {"environment": done[name, seed]["environment"]}, list(done.values()))
     return file

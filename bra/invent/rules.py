@@ -22,10 +22,10 @@ TOKENS = (2, 2)  # of a region, as on the boards
 
 @contextmanager
 def in_one_line(doing: str) -> Iterator[None]:
-    """Raise Refused for whatever an entry raises."""
+    """Raise Refused for whatever an entry raises, but for errors of the machine."""
     try:
         yield
-    except Refused:
+    except (Refused, OSError, MemoryError):
         raise
     except Exception as error:
         words = " ".join(str(error).split())[:200]
