@@ -31,10 +31,11 @@ def test_each_head_reads_what_it_chose(real):
     out = per_head.attend_per_head(q, k, v, routes.index, HEADS, 0.7, valid)
     numbers = (x.numpy() for x in (q, k, v))
     expected, index = oracles.attend_per_head(*numbers, HEADS, K, 0.7, None if valid is None else valid.numpy())
-    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-12)
-    assert routes.index.tolist() == index.tolist()
-    keenest = routes.affinity.argmax(dim=-1, keepdim=True)
-    assert (routes.index[..., ::K] == keenest).any(dim=-1).all(), "some head's first choice"
+    asks = slice(None) if valid is None else valid.any(dim=1)  # all means are alike to one without tokens
+    np.testing.assert_allclose(out[:, asks], expected[:, asks], rtol=0, atol=1e-12)
+    assert routes.index[:, asks].tolist() == index[:, asks].tolist()
+    keenest = routes.affinity.argmax(dim=-1, keepdim=True)[:, asks]
+    assert (routes.index[:, asks, ::K] == keenest).any(dim=-1).all(), "some head's first choice"
 
 
 @pytest.mark.parametrize("real", REAL)
@@ -62,9 +63,9 @@ def test_each_image_may_have_a_mask_of_its_own(attend):
 def test_gradients_are_those_of_the_output(attend):
     q, k, v = (x.requires_grad_() for x in draw((1, 3, 2, 4)))
     index = torch.tensor([[[0, 2], [1, 0], [2, 1]]])
-    assert gradcheck(lambda *x: attend(*x, index, HEADS, 0.7), (q, k, v))
+    assert gradcheck(lambda *x: attend(*x, index, HEADS, 0.7), (q, k, v), fast_mode=True)
     valid = torch.tensor([[True, False], [False, False], [True, True]])
-    assert gradcheck(lambda *x: attend(*x, index, HEADS, 0.7, valid), (q, k, v))
+    assert gradcheck(lambda *x: attend(*x, index, HEADS, 0.7, valid), (q, k, v), fast_mode=True)
 
 
 def test_where_the_tokens_of_a_region_are_alike_soft_counts_their_fit_twice():

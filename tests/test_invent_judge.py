@@ -1,4 +1,3 @@
-import contextlib
 import hashlib
 import json
 import sys
@@ -17,24 +16,41 @@ from bra.measure import multiply_adds
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder of its own, two boards of nine cells, two seeds, two steps."""
+    """A folder of its own, two boards of four cells, two seeds, one step."""
     monkeypatch.chdir(tmp_path)
     for name in list(boards.BOARDS):
         monkeypatch.delitem(boards.BOARDS, name)
     for name, start in (("a", "alike"), ("b", "independent")):
-        monkeypatch.setitem(boards.BOARDS, name, boards.Board(Recall(3, 2), 2, start, steps=2, batch=8))
-    monkeypatch.setattr("bra.train.config.open_data", lambda *_: RecallBoards(Recall(3, 2), 32))
+        monkeypatch.setitem(boards.BOARDS, name, boards.Board(Recall(2, 2), 1, start, steps=1, batch=8))
+    monkeypatch.setattr("bra.train.config.open_data", lambda *_: RecallBoards(Recall(2, 2), 16))
     for module in (boards, judge, leaderboard):
         monkeypatch.setattr(module, "SEEDS", (3, 5))
     return tmp_path
 
 
+@pytest.fixture
+def untrained(monkeypatch):
+    """What would be trained is noted instead."""
+    calls = []
+
+    def learn(entry, board, seed, runs):
+        calls.append((board, seed))
+        found = {"board": board, "seed": seed, "accuracy": 0.5, "hit_rate": [0.5, 0.5]}
+        return found | {"environment": {"torch": torch.__version__}}
+
+    monkeypatch.setattr(judge, "learn", learn)
+    monkeypatch.setattr(judge, "examine", lambda *_: None)
+    return calls
+
+
 def say(monkeypatch, capsys, *words):
-    """What a command prints, and what it says of an error."""
+    """What a command prints, and how it ends: the line about an error, or nothing."""
     monkeypatch.setattr(sys, "argv", ["bra.invent", *words])
-    with contextlib.suppress(SystemExit):
+    try:
         main()
-    return capsys.readouterr()
+    except SystemExit as stop:
+        return capsys.readouterr().out, str(stop.code)
+    return capsys.readouterr().out, ""
 
 
 def judged(path):
@@ -42,9 +58,9 @@ def judged(path):
 
 
 def test_the_template_is_written_judged_and_shown(small, monkeypatch, capsys):
-    assert "answer its questions" in say(monkeypatch, capsys, "new", "mine.py").out
-    assert "mine.py is there already" in say(monkeypatch, capsys, "new", "mine.py").err
-    said = say(monkeypatch, capsys, "judge", "mine.py")
+    assert "answer its questions" in say(monkeypatch, capsys, "new", "mine.py")[0]
+    assert "mine.py is there already" in say(monkeypatch, capsys, "new", "mine.py")[1]
+    said, _ = say(monkeypatch, capsys, "judge", "mine.py")
     content = json.loads((small / "results" / "mine.json").read_text())
     assert [(run["board"], run["seed"]) for run in content["runs"]] == [("a", 3), ("b", 3), ("a", 5), ("b", 5)]
     assert content["sha256"] == hashlib.sha256((small / "mine.py").read_bytes()).hexdigest()
@@ -55,38 +71,42 @@ def test_the_template_is_written_judged_and_shown(small, monkeypatch, capsys):
         held_out = [line["held_out"] for line in lines if "held_out" in line]
         assert run["untrained"] == held_out[0] and {name: run[name] for name in held_out[1]} == held_out[1]
         assert run["environment"]["torch"] == torch.__version__
-    assert said.out.splitlines()[-1].endswith("mine.json")
-    assert say(monkeypatch, capsys, "leaderboard").out.splitlines() == said.out.splitlines()[:-1]
-    assert "| mine  |     1 |" in said.out
+    assert said.splitlines()[-1].endswith("mine.json") and "| mine  |     1 |" in said
+    assert say(monkeypatch, capsys, "leaderboard")[0].splitlines() == said.splitlines()[:-1]
 
 
-def test_what_was_done_is_not_done_again_until_the_file_changes(small, monkeypatch):
+def test_what_was_done_is_not_done_again_until_the_file_changes(small, untrained):
     (small / "mine.py").write_text((judge.OURS / "top_k.py").read_text())
-    first, learn, calls = judged(small / "mine.py"), judge.learn, []
-    monkeypatch.setattr(judge, "learn", lambda entry, *run: calls.append(run[:2]) or learn(entry, *run))
-    assert judged(small / "mine.py") == first and not calls
+    first = judged(small / "mine.py")
+    assert untrained == [("a", 3), ("b", 3), ("a", 5), ("b", 5)]
+    assert judged(small / "mine.py") == first and len(untrained) == 4
     (small / "mine.py").write_text((judge.OURS / "per_head.py").read_text())
-    assert judged(small / "mine.py")["sha256"] != first["sha256"] and len(calls) == 4
+    assert judged(small / "mine.py")["sha256"] != first["sha256"] and len(untrained) == 8
 
 
-def test_an_interrupted_judgement_goes_on(small, monkeypatch):
+def test_what_was_judged_under_other_rules_is_judged_again(small, untrained, monkeypatch):
+    (small / "mine.py").write_text((judge.OURS / "top_k.py").read_text())
+    judged(small / "mine.py")
+    monkeypatch.setitem(boards.BOARDS, "b", boards.Board(Recall(2, 1), 1, "alike"))
+    assert len(judged(small / "mine.py")["runs"]) == 4 and len(untrained) == 8
+
+
+def test_an_interrupted_judgement_goes_on(small, untrained, monkeypatch):
     (small / "mine.py").write_text((judge.OURS / "soft.py").read_text())
-    learn, calls = judge.learn, []
+    learn = judge.learn
 
-    def stops(entry, *run):
-        calls.append(run[:2])
-        if len(calls) == 2:
+    def stops(entry, board, seed, runs):
+        if len(untrained) == 1:
             raise KeyboardInterrupt
-        return learn(entry, *run)
+        return learn(entry, board, seed, runs)
 
-    monkeypatch.setattr(judge, "learn", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as stopping, pytest.raises(KeyboardInterrupt):
+        stopping.setattr(judge, "learn", stops)
         judged(small / "mine.py")
     (half,) = leaderboard.read_results(small / "results")
     assert leaderboard.told([half]).endswith("mine has no row: 1 of 4 runs are done")
     content = judged(small / "mine.py")
-    assert calls == [("a", 3), ("b", 3), ("b", 3), ("a", 5), ("b", 5)] and len(content["runs"]) == 4
-    assert content["runs"][0] == half["runs"][0]
+    assert untrained == [("a", 3), ("b", 3), ("a", 5), ("b", 5)] and content["runs"][0] == half["runs"][0]
 
 
 BAD = {
@@ -100,14 +120,14 @@ BAD = {
 @pytest.mark.parametrize("told", BAD)
 def test_a_bad_entry_is_refused_in_one_line(small, monkeypatch, capsys, told):
     (small / "bad.py").write_text(BAD[told])
-    error = say(monkeypatch, capsys, "judge", "bad.py").err
-    assert told in error and error.count("\n") == 1
+    error = say(monkeypatch, capsys, "judge", "bad.py")[1]
+    assert f"error: {told}" in error and "\n" not in error
     assert not (small / "results").exists()
 
 
 def test_a_file_that_is_not_there_is_told_in_one_line(small, monkeypatch, capsys):
-    error = say(monkeypatch, capsys, "judge", "gone.py").err
-    assert "gone.py" in error and error.count("\n") == 1
+    error = say(monkeypatch, capsys, "judge", "gone.py")[1]
+    assert "gone.py" in error and "\n" not in error
 
 
 class Remembers(BiLevelRoutingAttention):
