@@ -210,6 +210,9 @@ def test_what_the_page_says_of_routers_that_were_invented_is_so():
     ahead = {case for case in plain if reached["soft"][case] > plain[case]}
     assert {case for case in plain if case[0] == "alike"} <= ahead
     assert {case for case in plain if case[0] == "independent"} - ahead == {("independent", 0), ("independent", 1)}
+    both = [[reached[entry]["alike", s] + reached[entry]["independent", s] for s in range(3)] for entry in reached if
+            entry != "per_head"]  # fmt: skip
+    assert [plain > soft for plain, soft in zip(*both, strict=True)] == [True, True, False], "its place hangs on one"
 
 
 def test_what_the_pages_say_of_speed_is_so():
