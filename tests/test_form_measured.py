@@ -24,6 +24,11 @@ def runs(name, label):
     return [run for run in json.loads((RESULTS / f"{name}.json").read_text())["runs"] if run.get("label") == label]
 
 
+def invented(entry):
+    """The runs of one of our entries, straight from its file."""
+    return json.loads((RESULTS / "invent" / f"{entry}.json").read_text())["runs"]
+
+
 def row(file, /, **wanted):
     """The one row of a file that has what is wanted."""
     rows = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
@@ -84,6 +89,15 @@ CELLS = {  # one number of every table, computed another way
     "dense_recall_boxes > top-4 > worst seed": lambda: (
         f"{min(run['held_out']['ap'] for run in runs('dense_recall_boxes', 'top-4')):.2f}"
     ),
+    "invent > soft > independent": lambda: (
+        f"{statistics.fmean(run['accuracy'] for run in invented('soft') if run['board'] == 'independent'):.1%}"
+    ),
+    "invent > top_k > hit rate": lambda: f"{statistics.fmean(max(r['hit_rate']) for r in invented('top_k')):.2f}",
+    "invent per_head runs": lambda: f"{len(invented('per_head'))} of 6",
+    "invent soft independent": lambda: "{:.1f} to {:.1f}".format(
+        *(100 * f(run["accuracy"] for run in invented("soft") if run["board"] == "independent") for f in (min, max))
+    ),
+    "invent budget": lambda: f"{json.loads((RESULTS / 'invent' / 'top_k.json').read_text())['rules']['budget']}",
     "nuclei > convolution > seed 1": lambda: f"{100 * runs('nuclei', 'convolution')[1]['held_out']['iou']:.1f}",
     "bench_all_cpu models > T, 1, 1024, 16 x 16, train > faster": lambda: (
         f"{model('official', 'seconds') / model('ours', 'seconds'):.1f}"
@@ -184,6 +198,21 @@ def test_what_the_pages_say_of_learning_is_so():
         name: statistics.fmean(reached("nuclei", name, "iou")) for name in ("top-4", "all", "local", "convolution")
     }
     assert min(means, key=means.get) == "top-4"
+
+
+def test_what_the_page_says_of_routers_that_were_invented_is_so():
+    reached = {
+        entry: {(run["board"], run["seed"]): run["accuracy"] for run in invented(entry)}
+        for entry in ("top_k", "per_head", "soft")
+    }
+    plain = reached["top_k"]
+    assert all(share > plain[case] for case, share in reached["per_head"].items()), "ahead in each run"
+    ahead = {case for case in plain if reached["soft"][case] > plain[case]}
+    assert {case for case in plain if case[0] == "alike"} <= ahead
+    assert {case for case in plain if case[0] == "independent"} - ahead == {("independent", 0), ("independent", 1)}
+    both = [[reached[entry]["alike", s] + reached[entry]["independent", s] for s in range(3)] for entry in reached if
+            entry != "per_head"]  # fmt: skip
+    assert [plain > soft for plain, soft in zip(*both, strict=True)] == [True, True, False], "its place hangs on one"
 
 
 def test_what_the_pages_say_of_speed_is_so():

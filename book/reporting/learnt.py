@@ -1,5 +1,7 @@
 """Tables of networks that were trained: who answers, who hits, and where routing by content does not pay."""
 
+from bra.invent import leaderboard
+
 from .reading import Table, by_label, mean
 
 
@@ -68,6 +70,11 @@ def fashion_mnist(content: dict) -> Table:
         right = held_out(runs, "accuracy")
         rows.append([label, *(f"{share:.1%}" for share in right), f"{mean(right):.1%}"])
     return Table(["router", *seeds_of(content), "mean"], rows)
+
+
+def invent(content: dict) -> Table:
+    """Who leads among our routers: the table that `python -m bra.invent leaderboard` prints."""
+    return Table(leaderboard.COLUMNS, leaderboard.table(content["results"]))
 
 
 def dense_recall(content: dict) -> Table:

@@ -31,14 +31,20 @@ def source_of(name: str, content: dict, seen_from: str) -> str:
     seeds = sorted({run["seed"] for run in runs} or {content.get("seed", 0)})
     dirty = " (dirty: with changes not committed)" if "dirty" in told("commit") else ""
     gpus = {place.get("gpu") for place in places}
+    files = [f"{{download}}`{file.split('/')[-1]}.json <{seen_from}/{file}.json>`" for file in files_of(name, content)]
     return (
         f"{'Measured' if content.get('measured', True) else 'Predicted, **not measured**,'} by `{content['command']}`: "
         f"{told('processor')}, threads {told('threads')}, {'no GPU' if gpus == {None} else told('gpu')}; "
         f"Python {told('python')}, PyTorch {told('torch')}; "
         f"seed{'s' if len(seeds) > 1 else ''} {seeds[0]}{f' to {seeds[-1]}' if len(seeds) > 1 else ''}; "
         f"{told('date', ' to ')}; commit {told('commit', ', ')}{dirty}. "
-        f"All of it: {{download}}`{name}.json <{seen_from}/{name}.json>`"
+        f"All of it: {', '.join(files)}"
     )
+
+
+def files_of(name: str, content: dict) -> list[str]:
+    """The names of the files of a result: its own, or those in its folder."""
+    return [f"{name}/{result['entry']}" for result in content["results"]] if "results" in content else [name]
 
 
 class Results(SphinxDirective):
@@ -53,7 +59,8 @@ class Results(SphinxDirective):
             shown, content = table(self.arguments[0], folder(self.env)), read(name, folder(self.env))
         except ValueError as error:
             return complain(self.state.document.reporter, error, self.lineno)
-        self.env.note_dependency(str(folder(self.env) / f"{name}.json"))
+        for file in files_of(name, content):
+            self.env.note_dependency(str(folder(self.env) / f"{file}.json"))
         source = source_of(name, content, f"/{self.config.results_folder}")
         text = f"{shown.markdown()}\n\n{source}"
         found = nodes.Element()

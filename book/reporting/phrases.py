@@ -111,7 +111,37 @@ def assumed(share: str):
     return lambda content: f"{content['assumed']['shares'][share]:.0%}"
 
 
+def budget(content: dict) -> str:
+    """How much an entry may cost, top-k's cost being 1."""
+    return f"{content['results'][0]['rules']['budget']:g}"
+
+
+def seeds_on(entry: str, board: str):
+    """The worst and the best seed of an entry on one board, in percent."""
+
+    def told(content: dict) -> str:
+        (result,) = (result for result in content["results"] if result["entry"] == entry)
+        reached = [100 * run["accuracy"] for run in result["runs"] if run["board"] == board]
+        return f"{min(reached):.1f} to {max(reached):.1f}"
+
+    return told
+
+
+def runs_done(entry: str):
+    """How many of the runs of an entry were done."""
+
+    def told(content: dict) -> str:
+        (result,) = (result for result in content["results"] if result["entry"] == entry)
+        rules = result["rules"]
+        return f"{len(result['runs'])} of {len(rules['seeds']) * len(rules['boards'])}"
+
+    return told
+
+
 PHRASES = {
+    "invent budget": budget,
+    "invent per_head runs": runs_done("per_head"),
+    "invent soft independent": seeds_on("soft", "independent"),
     "recall_routers best blind": best_blind,
     "recall_routers best blind run": best_blind_run,
     "recall_routers independent by luck": lucky_seeds,

@@ -33,7 +33,15 @@ class Table:
 
 
 def read(name: str, folder: Path = RESULTS) -> dict:
-    """What was measured. Raises ValueError if there is no such result, or it does not say how and where it was made."""
+    """What was measured; of a folder of results all of them, under `results`, and what the first says of its origin.
+
+    Raises ValueError if there is no such result, or it does not say how and where it was made.
+    """
+    if (folder / name).is_dir() and not (folder / f"{name}.json").exists():
+        results = [read(f"{name}/{path.stem}", folder) for path in sorted((folder / name).glob("*.json"))]
+        runs = [run for result in results for run in result["runs"]]
+        return {"command": " ".join(results[0]["command"].split()[:-1] + ["ENTRY"]), "results": results, "runs": runs,
+                "environment": results[0]["environment"]}  # fmt: skip
     path = folder / f"{name}.json"
     if not path.exists():
         raise ValueError(f"no result {name!r}: there is no {path.name} in {folder.name}")

@@ -14,6 +14,7 @@ TABLES = {  # the file, and words more where it makes several tables
     "recall_leaks": learnt.recall_seeds,
     "recall_boards": learnt.recall_seeds,
     "fashion_mnist": learnt.fashion_mnist,
+    "invent": learnt.invent,
     "dense_recall": learnt.dense_recall,
     "dense_recall_boxes": learnt.dense_recall_boxes,
     "nuclei": learnt.nuclei,

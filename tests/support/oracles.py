@@ -91,6 +91,37 @@ def attend(q, k, v, index, heads, scale=None, valid=None):
     return out
 
 
+def attend_per_head(q, k, v, heads, chosen, scale, valid=None):
+    """Each head chooses by its own channels, and attends to what it chose; -> output, index head after head."""
+    d, out, index = q.shape[3] // heads, [], []
+    for head in range(heads):
+        mine = [x[..., head * d : (head + 1) * d] for x in (q, k, v)]
+        scores = affinity(means(mine[0], valid), means(mine[1], valid))
+        if valid is not None:
+            scores[:, :, ~valid.any(axis=1)] = -np.inf
+        index.append(top_k(scores, chosen))
+        out.append(attend(*mine, index[-1], 1, scale, valid))
+    return np.concatenate(out, axis=3), np.concatenate(index, axis=2)
+
+
+def attend_softly(q, k, v, index, heads, scale, valid=None):
+    """The score of a token is its own and its region's: q.k + A_ij, times the scale."""
+    b, r, t, c = q.shape
+    d, out = c // heads, np.zeros((b, r, t, c))
+    wish = affinity(means(q, valid), means(k, valid))
+    for n in range(b):
+        for i in range(r):
+            read = [(j, m) for j in index[n, i] for m in range(t) if valid is None or valid[j, m]]
+            for token in range(t):
+                for head in range(heads if read else 0):
+                    part = slice(head * d, (head + 1) * d)
+                    own = [float(np.dot(q[n, i, token, part], k[n, j, m, part])) for j, m in read]
+                    weights = [math.exp(scale * (s + wish[n, i, j])) for s, (j, _) in zip(own, read, strict=True)]
+                    for weight, (j, m) in zip(weights, read, strict=True):
+                        out[n, i, token, part] += weight / sum(weights) * v[n, j, m, part]
+    return out
+
+
 def depthwise(x, weight, bias):
     """(b h w c) filtered channel by channel; weight (c 1 s s), zeros beyond the border."""
     channels = range(len(weight))

@@ -1,0 +1,1 @@
+"""Entries of our own, one file each, and the template that `python -m bra.invent new` copies."""
