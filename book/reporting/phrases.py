@@ -111,6 +111,11 @@ def assumed(share: str):
     return lambda content: f"{content['assumed']['shares'][share]:.0%}"
 
 
+def gigabytes(part: str):
+    """What a room downloads, or installs."""
+    return lambda content: f"{content[part]['bytes'] / 1e9:.1f} GB"
+
+
 PHRASES = {
     "recall_routers best blind": best_blind,
     "recall_routers best blind run": best_blind_run,
@@ -135,6 +140,8 @@ PHRASES = {
     "kernels_predicted fused T4": wins("fused", "T4"),
     "kernels_predicted memory share": assumed("memory"),
     "kernels_predicted fused share": assumed("products of fused"),
+    "classroom wheels": gigabytes("wheels"),
+    "classroom install": gigabytes("install"),
 }
 
 
