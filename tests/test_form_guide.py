@@ -206,8 +206,11 @@ def sessions():
             yield part.partition("\n")[0], part, rows
 
 
+SESSIONS = {title: (part, rows) for title, part, rows in sessions()}
+
+
 def test_minutes_of_each_session_add_up():
-    found = {title: sum(int(row[0]) for row in rows) for title, _, rows in sessions()}
+    found = {title: sum(int(row[0]) for row in rows) for title, (_, rows) in SESSIONS.items()}
     weeks = [minutes for title, minutes in found.items() if title.startswith("Week ")]
     assert weeks == [90] * 4 and found["One afternoon"] == 240 and found["A lab of two hours"] == 120
     for told in ("4 of 90 minutes | 360 minutes", "| 240 minutes |", "| 120 minutes |"):
@@ -217,8 +220,9 @@ def test_minutes_of_each_session_add_up():
     assert f"eleven notebooks, {sum(int(minutes[n]) for n in taught)} minutes" in PAGES["plans"] and len(taught) == 11
 
 
-@pytest.mark.parametrize("title, part, rows", sessions(), ids=lambda one: one if isinstance(one, str) else "")
-def test_every_place_that_a_session_names_is_there(title, part, rows):
+@pytest.mark.parametrize("title", SESSIONS)
+def test_every_place_that_a_session_names_is_there(title):
+    part, rows = SESSIONS[title]
     for _, how, what, where in rows:
         assert set(how.split(", ")) <= {"board", "live", "class", ""} and what
         number = None
@@ -241,6 +245,18 @@ def test_every_answer_of_the_self_test_is_asserted():
         assert "assert " in block
         first = re.split(r"[:.](?:\s|$)", answer.strip())[0]
         assert numbers(first) <= numbers(block.replace(".0", "")), f"{first}: not asserted"
+
+
+def test_the_commands_for_a_room_are_those_that_were_measured_and_messages_are_said():
+    text, program = PAGES["students"], (ROOT / ".ci" / "classroom.py").read_text()
+    asked = re.search(r"^ASKED = \((.*?)\)", program, re.M)[1].replace('"', "").split(", ")
+    words = " ".join(f'"{word}"' if re.search(r"[>\[]", word) else word for word in asked)
+    assert text.count(words) == 2, f"{words}: once to download, once to install"
+    code = "".join((ROOT / name).read_text() for name in ("Makefile", "bra/checks/build.py", "bra/checks/judge.py"))
+    for message in re.findall(
+        r"^\| (?:a check says )?`(?!make|No module)(.*?)`", text.partition("## When it fails")[2], re.M
+    ):
+        assert message.replace("my_bra.py", "{path}") in code or message in code, message
 
 
 # --- accessibility, and the guide as a whole -------------------------------------------------------------------------
