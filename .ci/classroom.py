@@ -51,7 +51,7 @@ def install() -> dict:
     with tempfile.TemporaryDirectory() as folder:
         run(sys.executable, "-m", "venv", folder)
         python = Path(folder) / ("Scripts" if os.name == "nt" else "bin") / "python"
-        seconds, _ = run(python, *PIP, "install", "--no-index", "--find-links", WHEELS, *ASKED)
+        seconds, _ = run(python, *PIP, "install", "--no-compile", "--no-index", "--find-links", WHEELS, *ASKED)
         run(python, "-c", "import bra.checks, jupyterlab, matplotlib")
         return {"seconds": seconds, "bytes": size(Path(folder))}
 
