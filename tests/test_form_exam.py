@@ -69,7 +69,7 @@ def test_variants_are_solvable_by_hand_and_answered_right(seed):
     assert (best[:, :2] > best[:, 1:3]).all(), "a tie has no right answer"
     assert told[5] == (", ".join(str(i) for i in range(4) if i in index[0, i]) or "none")
 
-    region = int(re.search(r"what gets region (\d)", gather.question)[1])
+    region = int(re.search(r"which tokens reach region (\d)", gather.question)[1])
     addresses = oracles.partition((10 * np.arange(4.0)[:, None] + np.arange(4))[None, :, :, None], (2, 2))
     tokens, rows = re.match(r"Tokens (.*); rows (.*)\.", gather.answer).groups()
     assert ints(tokens)[0] == oracles.gather(addresses, index)[0, region, :, 0].tolist()
