@@ -92,8 +92,8 @@ def gather(drawn: Map, region: int) -> Traced:
     gathered = gather_regions(addresses, drawn.index[None])[0, region, :, 0]
     rows = [int(j) + 2 * 4 for j in drawn.index[region]]
     return Traced(
-        f"Write a token in row y, column x as 10 y + x. By the index of question 5, which tokens reach region {region}, "
-        "in order? The regions of three images, all with this index, lie under each other as the rows of one "
+        f"Write a token in row y, column x as 10 y + x. By the index of question 5, which tokens reach region {region}"
+        ", in order? The regions of three images, all with this index, lie under each other as the rows of one "
         f"matrix. Which two rows, counted from 0, does region {region} of the last image select?",
         f"Tokens {listed(gathered[None])}; rows {rows[0]} and {rows[1]}.",
     )
