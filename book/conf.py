@@ -12,7 +12,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]  # f
 
 project = "Bi-level Routing Attention"
 author = "the bra contributors"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "reporting.pages"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "reporting.pages", "reporting.notebooks"]
 root_doc = "book/index"
 include_patterns = ["book/*.md", "notebooks/*.ipynb"]
 html_theme = "sphinx_book_theme"

@@ -1,10 +1,12 @@
-"""`python book/pictures.py`: the pictures of README and of the book's start page, from what is kept in book/results.
+"""`python book/pictures.py`: the pictures of README, of the book's start page, and of what students get wrong.
 
-Needs the extra `test`, and Chromium on the path, which photographs the explorer. Writes into book/_static.
+`python book/pictures.py heads softmax` makes these alone. Needs the extra `test`, and for `explorer` Chromium on the
+path, which photographs it. Writes into book/_static.
 """
 
 import io
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,6 +62,22 @@ def explorer() -> bytes:
     return found
 
 
+def softmax() -> draw.Picture:
+    """Weights of two queries among four keys, with the softmax over the keys, and over the queries."""
+    scores = torch.tensor([[3.0, 0, 0, 0], [0, 0, 2, 0]])
+    titles = ["over the keys", "over the queries (wrong)"]
+    return draw.matrices([scores.softmax(dim=1), scores.softmax(dim=0)], titles, ("query", "key"), same_shades=True)
+
+
+def heads() -> draw.Picture:
+    """What each of two heads gets of four tokens with four channels: split and then moved, and by one reshape."""
+    tokens = 10 * torch.arange(4)[:, None] + torch.arange(4)  # t c
+    moved, at_once = tokens.unflatten(1, (2, 2)).transpose(0, 1), tokens.reshape(2, 4, 2)  # m t d
+    rows = torch.cat([moved, at_once]).flatten(1)
+    labels = [f"{how}, head {head}" for how in ("split, moved", "one reshape") for head in (0, 1)]
+    return draw.token_rows(rows, rows // 10, labels, "What each head gets (the corner tells the token)")
+
+
 def smaller(png: bytes) -> bytes:
     """The same picture in 256 colours, which it hardly has more of. Raises ValueError if it is still too large."""
     buffer = io.BytesIO()
@@ -70,9 +88,16 @@ def smaller(png: bytes) -> bytes:
     return buffer.getvalue()
 
 
+PICTURES = {
+    "boards": boards,
+    "explorer": explorer,
+    "speed": lambda: figure("bench_all_cpu models").png(),
+    "softmax": lambda: softmax().png(),
+    "heads": lambda: heads().png(),
+}
+
 if __name__ == "__main__":
-    made = {"boards": boards(), "explorer": explorer(), "speed": figure("bench_all_cpu models").png()}
-    for name, png in made.items():
+    for name in sys.argv[1:] or PICTURES:
         path = STATIC / f"{name}.png"
-        path.write_bytes(smaller(png))
+        path.write_bytes(smaller(PICTURES[name]()))
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")

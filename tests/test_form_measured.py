@@ -29,9 +29,9 @@ def invented(entry):
     return json.loads((RESULTS / "invent" / f"{entry}.json").read_text())["runs"]
 
 
-def row(file, /, **wanted):
+def row(file, rows="rows", /, **wanted):
     """The one row of a file that has what is wanted."""
-    rows = json.loads((RESULTS / f"{file}.json").read_text())["rows"]
+    rows = json.loads((RESULTS / f"{file}.json").read_text())[rows]
     (found,) = (row for row in rows if all(row.get(key) == value for key, value in wanted.items()))
     return found
 
@@ -127,6 +127,9 @@ CELLS = {  # one number of every table, computed another way
     "kernels_predicted train > A100, 512, 2, 16 > fused": lambda: f"**{1e6 * predicted('fused', 'train'):.0f}**",
     "kernels_predicted inference > A100, 512, 2, 16 > gathered": lambda: (
         f"{1e6 * predicted('gathered', 'inference'):.0f}"
+    ),
+    "classroom > 07_layer > memory, MiB": lambda: (
+        f"{row('classroom', 'notebooks', notebook='07_layer')['bytes'] / 1024**2:.0f}"
     ),
     "bench_all_cpu dense train": lambda: "{:.0f}, {:.0f} and {:.0f}".format(
         *(layer("dense", "train", "seconds", s) / layer("ours", "train", "seconds", s) for s in (56, 128, 256))

@@ -138,6 +138,11 @@ def runs_done(entry: str):
     return told
 
 
+def gigabytes(part: str):
+    """What a room downloads, or installs."""
+    return lambda content: f"{content[part]['bytes'] / 1e9:.1f} GB"
+
+
 PHRASES = {
     "invent budget": budget,
     "invent per_head runs": runs_done("per_head"),
@@ -165,6 +170,8 @@ PHRASES = {
     "kernels_predicted fused T4": wins("fused", "T4"),
     "kernels_predicted memory share": assumed("memory"),
     "kernels_predicted fused share": assumed("products of fused"),
+    "classroom wheels": gigabytes("wheels"),
+    "classroom install": gigabytes("install"),
 }
 
 

@@ -144,3 +144,9 @@ def predicted_cases(content: dict, mode: str) -> dict[tuple, dict[str, float]]:
         if row["mode"] == mode:
             cases.setdefault(tuple(row[key] for key in ("gpu", "size", "stage", "b")), {})[row["way"]] = row["seconds"]
     return cases
+
+
+def classroom(content: dict) -> Table:
+    """What each notebook takes of a machine."""
+    rows = [[row["notebook"], f"{row['seconds']:.0f}", f"{row['bytes'] / MIB:.0f}"] for row in content["notebooks"]]
+    return Table(["notebook", "seconds", "memory, MiB"], rows)

@@ -28,6 +28,7 @@ TABLES = {  # the file, and words more where it makes several tables
     "bench_profile_cpu": speed.bench_profile,
     "kernels_predicted train": speed.kernels_predicted("train"),
     "kernels_predicted inference": speed.kernels_predicted("inference"),
+    "classroom": speed.classroom,
 }
 
 
