@@ -22,7 +22,7 @@ from bra.course.exercises import asked, own_names
 from bra.course.grade import EARLIER, ONLY_SEEN, Row, examine, files_in, grade
 from bra.course.limits import Limits
 from bra.course.own import by_hand
-from bra.course.report import COLUMNS, as_csv, by_student, told
+from bra.course.report import COLUMNS, as_csv, by_student, summary, told
 from bra.course.sandbox import Sandbox
 
 TOP = "import torch\nimport torch.nn.functional as F\nfrom bra import checks\n"
@@ -38,7 +38,7 @@ def sandbox():
 
 def judged(check, cells, sandbox, variant):
     (exercise,) = (one for several in asked().values() for one in several if one.check == check)
-    return grading.judged(exercise, cells, sandbox, variant)
+    return grading.judged(exercise, cells, sandbox.called(cells).get(check, 0), sandbox, variant)
 
 
 def points(rows):
@@ -218,9 +218,55 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
         ["'=1+1/a.ipynb", "topk", "investigate, by hand", "", "2", ""],
         ["'=1+1/b<script>.ipynb", "", "", "0", "", "is not a Jupyter notebook."],
     ]
+    students = list(csv.reader(io.StringIO((tmp_path / "grades_students.csv").read_text())))
+    assert students == [
+        ["student", "topk (of 8)", "total (of 8)", "still to give by hand", "files not graded"],
+        ["'=1+1", "6", "6", "2", "1"],
+    ]
     out = capsys.readouterr().out
+    assert "grades_students.csv" in out and "6, and 2 by hand; 1 not graded" in out
     assert "together" in out and "6 of 8, and 2 by hand" in out and "--variant 3 repeats this" in out
     assert out.count("is not a Jupyter notebook.") == 1
+
+
+@pytest.mark.parametrize("call", [
+    "from bra.checks import topk\ntopk(best)", "import bra.checks as c\nc.topk(best)", "from bra.checks.topk import topk as t\nt(best)",
+    "from bra.checks import *\nprint(topk(best))", "def ask(f):\n    assert checks.topk(f)\nask(best)", "for f in (min, best):\n    checks.topk(f)",
+    "display(checks.topk(stable_top_k=best))", "verdict = checks.topk(best)\nassert verdict, verdict",
+])  # fmt: skip
+def test_a_call_by_another_name_is_graded(call, sandbox):
+    verdict = judged("topk", [TOP, RIGHT, call], sandbox, 3)
+    assert verdict, verdict
+
+
+def test_of_several_calls_the_best_counts_and_the_report_says_so(sandbox):
+    playing = [TOP, RIGHT + CALL, "checks.topk(lambda a, k: a.topk(k, largest=False).indices)", "checks.topk(bset)"]
+    assert judged("topk", playing, sandbox, 3).text.endswith(EARLIER)
+    wrong = [TOP, "checks.topk(lambda a, k: a)", "checks.topk(lambda a, k: a.topk(k, largest=False).indices)"]
+    assert "smallest" in judged("topk", wrong, sandbox, 3).text, "of wrong ones the last is told"
+    rebound = [TOP, RIGHT + CALL, "def best(a, k): return a", "checks.topk(best)"]
+    assert judged("topk", rebound, sandbox, 3), "the first call had the right one"
+
+
+def row(file, notebook, exercise, points, of):
+    return Row(file, notebook, exercise, points, of, "")
+
+
+def test_each_student_has_a_row_with_a_field_for_each_notebook():
+    rows = [
+        row("ann/03_topk.ipynb", "topk", "recall", 2, 2), row("ann/03_topk.ipynb", "topk", "implement", 0, 6),
+        row("ann/03_topk.ipynb", "topk", "investigate, by hand", None, 2), row("ann/again/03.ipynb", "topk", "recall", 0, 2),
+        row("ann/again/03.ipynb", "topk", "implement", 6, 6), row("ann/again/03.ipynb", "topk", "investigate, by hand", None, 2),
+        row("=bob/my_bra.py", "my_bra", "step 01, partition", 2, 2), row("=bob/x.ipynb", "", "", 0, None),
+        row("07_layer.ipynb", "layer", "recall", 1, 2),
+    ]  # fmt: skip
+    titles, *students = by_student(rows)
+    assert titles == ["student", "topk (of 8)", "layer (of 2)", "my_bra (of 2)", "total (of 12)",
+                      "still to give by hand", "files not graded"]  # fmt: skip
+    assert students == [["ann", 6, "", "", 6, 2, 0], ["=bob", "", "", 2, 2, 0, 1], ["07_layer", "", 1, "", 1, 0, 0]]
+    said = "\n".join(summary(rows))
+    assert "topk handed in more than once: the best counts" in said and "1 not graded" in said
+    assert as_csv(titles, students).splitlines()[2].startswith("'=bob,,,2,2,")
 
 
 def test_what_cannot_be_graded_is_told(tmp_path):

@@ -7,6 +7,7 @@ check; whether it does, and with what, shows when it runs.
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,9 +27,9 @@ class Asking(NamedTuple):
     fault: str
 
 
-def called(cells: Sequence[str]) -> list[str]:
-    """The names of the checks that some cells may call, however they were imported."""
-    return sorted(set().union(*(statement.asks for statement in read(tuple(cells)))))
+def called(cells: Sequence[str]) -> dict[str, int]:
+    """The names of the checks that some cells may call, however they were imported, and in how many statements."""
+    return dict(Counter(name for statement in read(tuple(cells)) for name in statement.asks))
 
 
 def askings(cells: Sequence[str], check: str) -> list[Asking]:

@@ -78,41 +78,39 @@ def grade(path: Path, name: str, limits: Limits, variant: int) -> list[Row]:
 def notebook(content: bytes, name: str, sandbox: Sandbox, variant: int) -> list[Row]:
     """The rows of a notebook. Raises ValueError, in one line, if it is none of this course, and Wrong."""
     cells = code_cells(content)
-    exercises = exercises_of(sandbox.called(cells) if any("checks" in cell for cell in cells) else ())
+    called = sandbox.called(cells) if any("checks" in cell for cell in cells) else {}
+    exercises = exercises_of(called)
     if not exercises:
         raise ValueError("calls none of the checks of this course")
-    return [graded(one, name, cells, sandbox, variant) for one in exercises]
+    return [graded(one, name, cells, called.get(str(one.check), 0), sandbox, variant) for one in exercises]
 
 
-def graded(exercise: Exercise, name: str, cells: Sequence[str], sandbox: Sandbox, variant: int) -> Row:
-    """The row of one exercise."""
+def graded(exercise: Exercise, name: str, cells: Sequence[str], calls: int, sandbox: Sandbox, variant: int) -> Row:
+    """The row of one exercise, whose check is called by so many statements."""
     if exercise.check is None:
         return Row(name, exercise.stem, f"{exercise.kind}, {BY_HAND}", None, exercise.points, "")
     title = exercise.kind if exercise.check in (exercise.stem, f"{exercise.stem}_recall") else exercise.check
-    verdict = judged(exercise, cells, sandbox, variant)
+    verdict = judged(exercise, cells, calls, sandbox, variant)
     points = exercise.points if verdict else 0
     return Row(name, exercise.stem, title, points, exercise.points, clean(repr(verdict), 1000))
 
 
-def judged(exercise: Exercise, cells: Sequence[str], sandbox: Sandbox, variant: int) -> Verdict:
+def judged(exercise: Exercise, cells: Sequence[str], calls: int, sandbox: Sandbox, variant: int) -> Verdict:
     """The verdict on what a notebook hands to a check: of several the best, or else the last."""
     wrong: list[Verdict] = []
-    for verdict in verdicts(exercise, cells, sandbox, variant):
+    for verdict in verdicts(exercise, cells, calls, sandbox, variant):
         if verdict:
             return Verdict(True, f"{verdict.text} {EARLIER}") if wrong else verdict
         wrong.append(verdict)
     return wrong[0] if wrong else Verdict(False, f"checks.{exercise.check} is nowhere called.")
 
 
-def verdicts(exercise: Exercise, cells: Sequence[str], sandbox: Sandbox, variant: int) -> Iterator[Verdict]:
+def verdicts(exercise: Exercise, cells: Sequence[str], calls: int, sandbox: Sandbox, variant: int) -> Iterator[Verdict]:
     """The verdicts on the calls of a check, the last first."""
     check = str(exercise.check)
-    for skip in range(MOST):
+    for skip in range(min(calls, MOST)):
         try:
-            calls = sandbox.answer(cells, exercise, skip)
-            if calls is None:
-                return
-            for given, named in reversed(calls):
+            for given, named in reversed(sandbox.answer(cells, exercise, skip)):
                 yield examine(check, given, named, variant)
         except Wrong as found:
             yield Verdict(False, str(found))

@@ -45,22 +45,22 @@ class Sandbox:
         self.stop()
         self.folder.cleanup()
 
-    def called(self, cells: Sequence[str]) -> set[str]:
-        """The names of the checks that a notebook calls. Raises Wrong."""
-        return {str(name) for name in self.ask({"do": "called", "cells": list(cells)}).get("checks", [])}
+    def called(self, cells: Sequence[str]) -> dict[str, int]:
+        """The names of the checks that a notebook calls, and in how many statements. Raises Wrong."""
+        said = self.ask({"do": "called", "cells": list(cells)})
+        return {str(name): int(count) for name, count in said.get("checks", {}).items()}
 
-    def answer(self, cells: Sequence[str], asked: Exercise, skip: int) -> list[tuple[list, dict[str, Any]]] | None:
+    def answer(self, cells: Sequence[str], asked: Exercise, skip: int) -> list[tuple[list, dict[str, Any]]]:
         """What a notebook hands to a check: arguments by place, and by name, each time that a statement calls it.
 
-        The last such statement, or one that stands `skip` before it; None: there is none. Raises Wrong.
+        The last such statement, or one that stands `skip` before it. Raises Wrong.
         """
         said = self.ask({"do": "answer", "cells": list(cells), "check": asked.check, "stem": asked.stem,
                          "own": list(own_names(str(asked.check))), "skip": skip})  # fmt: skip
         if "error" in said:
             kind, words, _ = error_of(said)
             raise Wrong(words if kind == "SyntaxError" else f"Your notebook raised {kind}: {words}")
-        calls = said.get("calls")
-        return None if calls is None else [(list(one.get("given", [])), dict(one.get("named", {}))) for one in calls]
+        return [(list(one.get("given", [])), dict(one.get("named", {}))) for one in said.get("calls", [])]
 
     def standing_for(self, number: int) -> Callable[..., Any]:
         """The function of that number, called over there."""

@@ -48,10 +48,7 @@ def answers(asked: dict[str, Any], checks: Listening, functions: list) -> dict[s
 
     Functions in it go into the list, and cannot call `bra`'s `own`.
     """
-    check, found = asked["check"], askings(asked["cells"], asked["check"])
-    if asked["skip"] >= len(found):
-        return {"calls": None}
-    one = found[-1 - asked["skip"]]
+    check, one = asked["check"], askings(asked["cells"], asked["check"])[-1 - asked["skip"]]
     if one.fault:
         raise SyntaxError(one.fault)
     space: dict[str, Any] = {"__name__": "__main__", "checks": checks, "display": lambda *given, **named: None}
