@@ -207,10 +207,12 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
     written(hand_in / ".ipynb_checkpoints", "a.ipynb", "x")
     written(hand_in, "a.ipynb", notebook(TOP, RIGHT + CALL))
     written(hand_in, "b<script>.ipynb", "not JSON")
+    written(hand_in, "my_bra.py", "def top_k_regions(affinity, k): return affinity.topk(k).indices")
     secret = written(tmp_path, "secret.ipynb", notebook(TOP, RIGHT + CALL))
     (hand_in / "c.ipynb").symlink_to(secret)
     mark(Request(tmp_path / "all", csv=tmp_path / "grades.csv", variant=3))
     table = list(csv.reader(io.StringIO((tmp_path / "grades.csv").read_text())))
+    table, own_file = ([row for row in table if (row[1] == "my_bra") == own] for own in (False, True))
     assert table == [
         ["file", "notebook", "exercise", "points", "of", "diagnosis"],
         ["'=1+1/a.ipynb", "topk", "recall", "0", "2", "Not yet. checks.topk_recall is nowhere called."],
@@ -218,13 +220,14 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
         ["'=1+1/a.ipynb", "topk", "investigate, by hand", "", "2", ""],
         ["'=1+1/b<script>.ipynb", "", "", "0", "", "is not a Jupyter notebook."],
     ]
+    assert [row[2:5] for row in own_file if row[3] != "0"] == [["step 03, topk", "2", "2"]] and len(own_file) == 8
     students = list(csv.reader(io.StringIO((tmp_path / "grades_students.csv").read_text())))
     assert students == [
-        ["student", "topk (of 8)", "total (of 8)", "still to give by hand", "files not graded"],
-        ["'=1+1", "6", "6", "2", "1"],
+        ["student", "topk (of 8)", "my_bra (of 16)", "total (of 24)", "still to give by hand", "files not graded"],
+        ["'=1+1", "6", "2", "8", "2", "1"],
     ]
     out = capsys.readouterr().out
-    assert "grades_students.csv" in out and "6, and 2 by hand; 1 not graded" in out
+    assert "grades_students.csv" in out and "8, and 2 by hand; 1 not graded" in out
     assert "together" in out and "6 of 8, and 2 by hand" in out and "--variant 3 repeats this" in out
     assert out.count("is not a Jupyter notebook.") == 1
 

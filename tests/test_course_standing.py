@@ -7,10 +7,12 @@ import pytest
 
 from bra.checks.build import STAGES
 from bra.checks.judge import Wrong
+from bra.checks.whole import gradients
 from bra.course.exercises import OWN_FILE, STEP
-from bra.course.grade import ONLY_SEEN, files_in, grade, own_file
+from bra.course.grade import ONLY_SEEN, own_file
 from bra.course.limits import Limits
 from bra.course.sandbox import Sandbox
+from bra.course.standing import File
 
 RIGHT = Path(my_bra.__file__).read_text()
 TOP_K = "    return affinity.topk(k, dim=-1).indices"
@@ -76,22 +78,16 @@ def test_a_wrong_step_costs_itself_and_the_whole_and_no_other(sandbox):
     assert "smallest" in found["topk"][1] and "waits for the functions above" in found["biformer"][1]
 
 
-def test_gradients_and_modules_are_tried_as_if_they_were_here(sandbox):
-    found = graded(RIGHT.replace("attend(q, k, v, index", "attend(q.detach(), k, v, index"), sandbox)
-    assert {step for step, (points, _) in found.items() if not points} == {"biformer"}
-    assert "No gradient reaches the queries" in found["biformer"][1]
+def test_gradients_are_those_of_the_other_process(sandbox):
+    file = File(RIGHT.replace("attend(q, k, v, index", "attend(q.detach(), k, v, index"), sandbox)
+    assert "No gradient reaches the queries" in gradients(file.names["BiLevelRoutingAttention"]).text
 
 
-def test_what_crashes_or_never_ends_is_contained(tmp_path):
+def test_what_crashes_or_never_ends_is_contained(sandbox):
     crash = RIGHT.replace(TOP_K, "    import os\n    os._exit(3)")
-    (tmp_path / "ann").mkdir()
-    path = tmp_path / "ann" / "my_bra.py"
-    path.write_text(crash.partition("class LocalContextEnhancement")[0])
-    assert files_in(tmp_path) == [path]
-    rows = {row.exercise.partition(", ")[2]: row for row in grade(path, "ann/my_bra.py", Limits(seconds=20.0), 3)}
-    assert {step: row.points for step, row in rows.items() if row.points} == {
-        "partition": 2, "adjacency": 2, "gather": 2, "attention": 2}  # fmt: skip
-    assert "ended the process in which it ran (exit code 3)" in rows["topk"].diagnosis
-    path.write_text("while True: pass")
-    (row,) = grade(path, "ann/my_bra.py", Limits(seconds=1.0), 3)
-    assert row.points == 0 and row.of is None and "did not end within 1 seconds" in row.diagnosis
+    found = graded(crash.partition("def gather_regions")[0], sandbox)
+    assert {step for step, (points, _) in found.items() if points} == {"partition", "adjacency"}
+    assert "ended the process in which it ran (exit code 3)" in found["topk"][1]
+    sandbox.limits = Limits(seconds=1.0)
+    with pytest.raises(Wrong, match="did not end within 1 seconds"):
+        graded("while True: pass", sandbox)
