@@ -87,9 +87,7 @@ def told(out: Path, count: int) -> None:
     missing = "" if find_spec("nbgrader") else ' (which is missing here: pip install -e ".[course]")'
     print(f"For students: {out}/student, {count} notebooks without solutions. For you: {out}/instructor, with rubrics.")
     print(f"For nbgrader{missing}: in {out}/nbgrader say nbgrader generate_assignment 03_topk")
-    print(
-        "Grade what comes back, STUDENT/03_topk.ipynb and STUDENT/my_bra.py: python -m bra.checks FOLDER --csv grades.csv"
-    )
+    print("Grade what comes back, STUDENT/03_topk.ipynb and my_bra.py: python -m bra.checks FOLDER --csv grades.csv")
     if not repository():
         print("Links to the repository are plain text, as it has no address yet: make publish-as REPO=owner/name")
 

@@ -43,7 +43,13 @@ class Listening(ModuleType):
         return True
 
 
-def answers(asked: dict[str, Any], checks: Listening, functions: list) -> dict[str, Any]:
+def listening() -> Listening:
+    """A new one, which no answer has edited, in its place."""
+    sys.modules["bra.checks"] = sys.modules["bra"].checks = checks = Listening()
+    return checks
+
+
+def answers(asked: dict[str, Any], functions: list) -> dict[str, Any]:
     """What a notebook hands to a check, each time that one of its statements calls it: the last but `skip` of these.
 
     Functions in it go into the list, and cannot call `bra`'s `own`.
@@ -51,11 +57,11 @@ def answers(asked: dict[str, Any], checks: Listening, functions: list) -> dict[s
     check, one = asked["check"], askings(asked["cells"], asked["check"])[-1 - asked["skip"]]
     if one.fault:
         raise SyntaxError(one.fault)
+    checks = listening()
     space: dict[str, Any] = {"__name__": "__main__", "checks": checks, "display": lambda *given, **named: None}
     sys.modules[f"bra.checks.{asked['stem']}"] = of_its_file = ModuleType(f"bra.checks.{asked['stem']}")
     checks.__all__ = [check]  # for ``import *``
     setattr(of_its_file, check, partial(checks.listen, check))
-    checks.heard.clear()
     try:
         for statement in [*one.statements, one.last]:
             exec(compiled(statement), space)
@@ -73,12 +79,12 @@ def answers(asked: dict[str, Any], checks: Listening, functions: list) -> dict[s
     ]}  # fmt: skip
 
 
-def answering(limits: Limits, checks: Listening, functions: list) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def answering(limits: Limits, functions: list) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What there is to say to a request; of an error its kind, its words, and its line in her own file, or 0."""
     written = Written()
     ways: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "called": lambda asked: {"checks": called(asked["cells"])},
-        "answer": lambda asked: answers(asked, checks, functions),
+        "answer": lambda asked: answers(asked, functions),
         "call": lambda asked: result_of(functions[asked["function"]], asked["given"]),
         "read": written.read,
         "function": written.function,
@@ -106,11 +112,11 @@ def main() -> None:
     for n in (0, 1):
         os.dup2(nothing, n)
     torch.set_num_threads(1)
-    sys.modules["bra.checks"] = sys.modules["bra"].checks = checks = Listening()
+    listening()
     restrict(limits)
     confine(Path.cwd())
     functions: list[Callable] = []
-    reply = answering(limits, checks, functions)
+    reply = answering(limits, functions)
     send(replies, "ready")
     while True:
         try:

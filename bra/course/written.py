@@ -51,8 +51,9 @@ class Written:
         """Within it `bra`'s functions stand in the place of hers that are named, and no other of them can be called."""
         before, instead = dict(self.space), asked["instead"]
         self.space.update({name: found(self.ours[name]) for name in instead})
+        kept_away = [place for name, place in self.ours.items() if name not in instead]
         try:
-            with without([place for name, place in self.ours.items() if name not in instead] + list(WAYS)):
+            with without(kept_away if "attend" in instead else [*kept_away, *WAYS]):
                 yield
         finally:
             self.space.clear()
