@@ -289,8 +289,3 @@ def test_a_table_has_no_formula_in_it():
     text = as_csv(COLUMNS, [Row("a", "b", "c", 0, 2, f"{sign}cmd") for sign in "=+-@"])
     assert [line.split(",")[-1][:2] for line in text.splitlines()[1:]] == ["'=", "'+", "'-", "'@"]
     assert all(name in checks.__all__ for name in ("topk", "topk_recall"))
-
-
-def test_what_one_answer_did_to_the_checks_does_not_reach_the_next(sandbox):
-    assert not judged("topk", [TOP, *CHEATS["an edited check"][0].split("\n", 1)], sandbox, 2)
-    assert judged("topk", [TOP, RIGHT + CALL], sandbox, 2)
