@@ -3,7 +3,7 @@
 `bra.checks.build` tries them as if they were here; `bra.course.written` is the other side.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,7 +56,7 @@ class File(Space):
         return said
 
     @contextmanager
-    def with_ours(self, names: Sequence[str]) -> Iterator[None]:
+    def with_ours(self, names: Iterable[str]) -> Iterator[None]:
         """Within it `bra`'s functions stand in the place of hers of these names."""
         before, self.instead = self.instead, tuple(sorted(names))
         try:
