@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from bra.course.exercises import OWN_FILE, asked
 from bra.course.grade import Row
 
 COLUMNS = ("file", "notebook", "exercise", "points", "of", "diagnosis")
@@ -53,14 +52,15 @@ def by_student(rows: Sequence[Row]) -> list[list[Any]]:
 
     Titles say of how many. A field is empty where a student has not handed in what others have; the sum counts it 0.
     """
-    order = [*asked(), OWN_FILE]
-    worth = {(row.notebook, row.exercise): row.of for row in rows if row.points is not None and row.of is not None}
-    of = {name: sum(points for (notebook, _), points in worth.items() if notebook == name) for name in order}
-    columns = [name for name in order if of[name]]
-    titles = ["student", *(f"{name} (of {of[name]})" for name in columns), f"total (of {sum(of.values())})"]
+    worth: dict[str, dict[str, int]] = {}
+    for row in sorted(rows, key=lambda row: PurePath(row.file).name):  # so the columns have the order of the course
+        if row.points is not None and row.of is not None:
+            worth.setdefault(row.notebook, {})[row.exercise] = row.of
+    of = {notebook: sum(points.values()) for notebook, points in worth.items()}
+    titles = ["student", *(f"{name} (of {of[name]})" for name in of), f"total (of {sum(of.values())})"]
     table: list[list[Any]] = [[*titles, "still to give by hand", "files not graded"]]
     for student, work in works(rows).items():
-        points = [work.points.get(name, "") for name in columns]
+        points = [work.points.get(name, "") for name in of]
         table.append([student, *points, sum(work.points.values()), work.by_hand, work.not_graded])
     return table
 
