@@ -143,7 +143,7 @@ def test_no_link_of_what_was_made_is_dead(made):
 
 
 @pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("address", ["https://github.com/someone/bra", ""])
+@pytest.mark.parametrize("address", ["https://example.org/someone/course", ""])
 def test_links_lead_to_notebooks_beside_it_or_to_files_that_the_repository_has(stem, address):
     beside = {"03_topk.ipynb"}
     made = handed_out(for_students(STEMS[stem]), beside, address)
@@ -157,8 +157,8 @@ def test_links_lead_to_notebooks_beside_it_or_to_files_that_the_repository_has(s
 
 
 def test_only_a_real_address_is_one(monkeypatch, tmp_path):
-    for owner, address in (("OWNER_", ""), ("someone", "https://github.com/someone/bra")):
-        (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "https://github.com/{owner}/bra"\n')
+    for owner, address in (("an_owner", ""), ("someone", "https://example.org/someone/course")):
+        (tmp_path / "pyproject.toml").write_text(f'[project.urls]\nRepository = "https://example.org/{owner}/course"\n')
         monkeypatch.setattr("bra.course.pages.REPOSITORY", tmp_path)
         assert repository() == address
 
