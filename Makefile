@@ -47,7 +47,7 @@ book: .venv/all.stamp ## build the book from the stored outputs: build/book/inde
 publish-as: ## write the address of your repository everywhere: make publish-as REPO=owner/name
 	@$(PYTHON) .ci/publish_as.py "$$REPO"
 
-coursework: .venv/train.stamp ## build what a course hands out, and nbgrader's sources: build/coursework
+coursework: .venv/train.stamp ## build what a course hands out: for students, instructors and nbgrader: build/coursework
 	$(BIN)/python -m bra.course build/coursework
 
 clean: ## remove what make built, but no run

@@ -886,6 +886,29 @@ def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_righ
         assert not missing and missing.text.endswith("has no answer yet.")
 
 
+@pytest.mark.parametrize(
+    "step, at, answer, says",
+    [
+        ("patterns", 0, "1/16", "It is of type str, but must be a number."),
+        ("attention", 1, [7, 8], "It is of type list, but must be a number."),
+        ("train", 0, torch.zeros(3), "It is of type Tensor, but must be a number."),
+        ("gather", 0, 8 * 49 * 64 * 128, "It is of type int, but must be a tuple of numbers, such as (2, 3)."),
+        ("gather", 0, ["8", "49"], "It is of type list that holds a value of type str, but must be a tuple"),
+        ("topk", 0, 4, "It is of type int, but must be a set of numbers, such as {2, 3}."),
+        ("topk", 1, "False", "It is of type str, but must be True or False."),
+        ("adjacency", 0, 5, "It is of type int, but must be True or False."),
+        ("kernels", 0, 3, "It is of type int, but must be a text in quotes."),
+    ],
+)
+def test_an_answer_of_another_kind_is_told_so_and_no_hint_about_content(step, at, answer, says):
+    right, _ = RECALLED[step]
+    text = recalled(step, right[:at] + (answer,) + right[at + 1 :]).text
+    assert "is wrong. " in text and says in text, text
+    same_kind = {"patterns": 0.3, "gather": (8, 9), "topk": {0}, "kernels": "none"}
+    if step in same_kind and at == 0:
+        assert "must be" not in recalled(step, (same_kind[step], *right[1:])).text
+
+
 @pytest.mark.parametrize("name", RECALLED)
 def test_every_typical_mistake_of_recall_is_told_and_is_one(name, monkeypatch):
     seen = []

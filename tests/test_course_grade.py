@@ -7,6 +7,7 @@ Whatever does not end its process shares one: starting one takes seconds.
 import csv
 import inspect
 import io
+import json
 import os
 import sys
 
@@ -16,10 +17,12 @@ from handed_in import OWN, notebook, released, solved, written
 
 from bra import checks
 from bra.checks.__main__ import Request, mark
-from bra.course.exercises import own_names, read_submission
-from bra.course.grade import ONLY_SEEN, Row, as_csv, examine, files_in, grade, graded, judged, told
+from bra.course import grade as grading
+from bra.course.exercises import asked, own_names
+from bra.course.grade import EARLIER, ONLY_SEEN, Row, examine, files_in, grade
 from bra.course.limits import Limits
 from bra.course.own import by_hand
+from bra.course.report import COLUMNS, as_csv, by_student, summary, told
 from bra.course.sandbox import Sandbox
 
 TOP = "import torch\nimport torch.nn.functional as F\nfrom bra import checks\n"
@@ -33,14 +36,18 @@ def sandbox():
         yield made
 
 
+def judged(check, cells, sandbox, variant):
+    (exercise,) = (one for several in asked().values() for one in several if one.check == check)
+    return grading.judged(exercise, cells, sandbox.called(cells).get(check, 0), sandbox, variant)
+
+
 def points(rows):
     return {(row.notebook, row.exercise): (row.points, row.of) for row in rows if row.points is not None}
 
 
-def test_a_release_scores_nothing_and_the_solutions_everything(sandbox, tmp_path):
+def test_a_release_scores_nothing_and_the_solutions_everything(sandbox):
     def rows(name, content):
-        handed_in = read_submission(written(tmp_path, name, content))
-        return [graded(one, name, handed_in, sandbox, variant=5) for one in handed_in.exercises]
+        return grading.notebook(json.dumps(content).encode(), name, sandbox, variant=5)
 
     empty, full = rows("empty.ipynb", released()), rows("full.ipynb", solved())
     assert points(empty).keys() == points(full).keys() and len(points(full)) == 2 * len(OWN) + 2
@@ -112,7 +119,7 @@ def test_in_a_process_of_its_own_an_answer_is_judged_as_here(check, answer, says
 CHEATS = {
     "bra's own function": ("from bra import top_k_regions\ndef best(a, k): return top_k_regions(a, k)" + CALL, "bra's own. Write yours"),
     "bra's own by another name": ("import bra.topk as t\nbest = lambda a, k: vars(t)['top_k' + '_regions'](a, k)" + CALL, "bra's own"),
-    "the check's right answer": ("from bra.checks.topk import best" + CALL, "ModuleNotFoundError"),
+    "the check's right answer": ("from bra.checks.topk import best" + CALL, "cannot import name 'best'"),
     "an edited check": ("import bra.checks\nbra.checks.topk = checks.topk = lambda f: True\ndef best(a, k): return a" + CALL, "Not yet"),
     "a check of one's own": ("class checks:\n    topk = staticmethod(lambda f: print('Right.'))\ndef best(a, k): return a" + CALL, "Not yet"),
     "printing": ("print('Right. ' * 3)\ndef best(a, k):\n    print('Right. Best first.')\n    return a" + CALL, "Not yet"),
@@ -200,10 +207,12 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
     written(hand_in / ".ipynb_checkpoints", "a.ipynb", "x")
     written(hand_in, "a.ipynb", notebook(TOP, RIGHT + CALL))
     written(hand_in, "b<script>.ipynb", "not JSON")
+    written(hand_in, "my_bra.py", "def top_k_regions(affinity, k): return affinity.topk(k).indices")
     secret = written(tmp_path, "secret.ipynb", notebook(TOP, RIGHT + CALL))
     (hand_in / "c.ipynb").symlink_to(secret)
     mark(Request(tmp_path / "all", csv=tmp_path / "grades.csv", variant=3))
     table = list(csv.reader(io.StringIO((tmp_path / "grades.csv").read_text())))
+    table, own_file = ([row for row in table if (row[1] == "my_bra") == own] for own in (False, True))
     assert table == [
         ["file", "notebook", "exercise", "points", "of", "diagnosis"],
         ["'=1+1/a.ipynb", "topk", "recall", "0", "2", "Not yet. checks.topk_recall is nowhere called."],
@@ -211,9 +220,56 @@ def test_a_folder_is_graded_into_a_table_and_what_is_no_notebook_gets_one_line(t
         ["'=1+1/a.ipynb", "topk", "investigate, by hand", "", "2", ""],
         ["'=1+1/b<script>.ipynb", "", "", "0", "", "is not a Jupyter notebook."],
     ]
+    assert [row[2:5] for row in own_file if row[3] != "0"] == [["step 03, topk", "2", "2"]] and len(own_file) == 8
+    students = list(csv.reader(io.StringIO((tmp_path / "grades_students.csv").read_text())))
+    assert students == [
+        ["student", "topk (of 8)", "my_bra (of 16)", "total (of 24)", "still to give by hand", "files not graded"],
+        ["'=1+1", "6", "2", "8", "2", "1"],
+    ]
     out = capsys.readouterr().out
+    assert "grades_students.csv" in out and "8, and 2 by hand; 1 not graded" in out
     assert "together" in out and "6 of 8, and 2 by hand" in out and "--variant 3 repeats this" in out
     assert out.count("is not a Jupyter notebook.") == 1
+
+
+@pytest.mark.parametrize("call", [
+    "from bra.checks import topk\ntopk(best)", "import bra.checks as c\nc.topk(best)", "from bra.checks.topk import topk as t\nt(best)",
+    "from bra.checks import *\nprint(topk(best))", "def ask(f):\n    assert checks.topk(f)\nask(best)", "for f in (min, best):\n    checks.topk(f)",
+    "display(checks.topk(stable_top_k=best))", "verdict = checks.topk(best)\nassert verdict, verdict",
+])  # fmt: skip
+def test_a_call_by_another_name_is_graded(call, sandbox):
+    verdict = judged("topk", [TOP, RIGHT, call], sandbox, 3)
+    assert verdict, verdict
+
+
+def test_of_several_calls_the_best_counts_and_the_report_says_so(sandbox):
+    playing = [TOP, RIGHT + CALL, "checks.topk(lambda a, k: a.topk(k, largest=False).indices)", "checks.topk(bset)"]
+    assert judged("topk", playing, sandbox, 3).text.endswith(EARLIER)
+    wrong = [TOP, "checks.topk(lambda a, k: a)", "checks.topk(lambda a, k: a.topk(k, largest=False).indices)"]
+    assert "smallest" in judged("topk", wrong, sandbox, 3).text, "of wrong ones the last is told"
+    rebound = [TOP, RIGHT + CALL, "def best(a, k): return a", "checks.topk(best)"]
+    assert judged("topk", rebound, sandbox, 3), "the first call had the right one"
+
+
+def row(file, notebook, exercise, points, of):
+    return Row(file, notebook, exercise, points, of, "")
+
+
+def test_each_student_has_a_row_with_a_field_for_each_notebook():
+    rows = [
+        row("ann/03_topk.ipynb", "topk", "recall", 2, 2), row("ann/03_topk.ipynb", "topk", "implement", 0, 6),
+        row("ann/03_topk.ipynb", "topk", "investigate, by hand", None, 2), row("ann/again/03.ipynb", "topk", "recall", 0, 2),
+        row("ann/again/03.ipynb", "topk", "implement", 6, 6), row("ann/again/03.ipynb", "topk", "investigate, by hand", None, 2),
+        row("=bob/my_bra.py", "my_bra", "step 01, partition", 2, 2), row("=bob/x.ipynb", "", "", 0, None),
+        row("07_layer.ipynb", "layer", "recall", 1, 2),
+    ]  # fmt: skip
+    titles, *students = by_student(rows)
+    assert titles == ["student", "topk (of 8)", "layer (of 2)", "my_bra (of 2)", "total (of 12)",
+                      "still to give by hand", "files not graded"]  # fmt: skip
+    assert students == [["ann", 6, "", "", 6, 2, 0], ["=bob", "", "", 2, 2, 0, 1], ["07_layer", "", 1, "", 1, 0, 0]]
+    said = "\n".join(summary(rows))
+    assert "topk handed in more than once: the best counts" in said and "1 not graded" in said
+    assert as_csv(titles, students).splitlines()[2].startswith("'=bob,,,2,2,")
 
 
 def test_what_cannot_be_graded_is_told(tmp_path):
@@ -230,6 +286,6 @@ def test_what_cannot_be_graded_is_told(tmp_path):
 
 
 def test_a_table_has_no_formula_in_it():
-    text = as_csv([Row("a", "b", "c", 0, 2, f"{sign}cmd") for sign in "=+-@"])
+    text = as_csv(COLUMNS, [Row("a", "b", "c", 0, 2, f"{sign}cmd") for sign in "=+-@"])
     assert [line.split(",")[-1][:2] for line in text.splitlines()[1:]] == ["'=", "'+", "'-", "'@"]
     assert all(name in checks.__all__ for name in ("topk", "topk_recall"))

@@ -56,6 +56,10 @@ def test_numbers_of_numpy_and_parameters_become_plain():
     assert torch.equal(there(torch.nn.Parameter(torch.ones(2))), torch.ones(2)) and math.isnan(there(math.nan))
 
 
+def test_a_range_arrives_as_a_list():
+    assert there((range(3), {"x": range(0)})) == ([0, 1, 2], {"x": []})
+
+
 def test_others_arrive_as_something_that_can_do_nothing():
     class Loud:
         def __reduce__(self):

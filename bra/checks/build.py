@@ -6,7 +6,8 @@ stands in the file of its step.
 """
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -64,6 +65,24 @@ class Tried(NamedTuple):
     note: str
 
 
+class Space:
+    """What a file defines, by name: functions, classes, and whatever else it needs."""
+
+    def __init__(self, names: dict[str, Any]):
+        self.names = names
+
+    @contextmanager
+    def with_ours(self, names: Iterable[str]) -> Iterator[None]:
+        """Within it `bra`'s functions stand in the place of hers of these names."""
+        before = dict(self.names)
+        self.names.update({part.name: part.ours for parts in STAGES.values() for part in parts if part.name in names})
+        try:
+            yield
+        finally:
+            self.names.clear()
+            self.names.update(before)
+
+
 class Build(Heard, Tried):
     """What was found out about a file; true when all of it is right."""
 
@@ -87,23 +106,16 @@ def build(up_to: str = "biformer", path: str | Path = FILE) -> Build:
         return Build([], first_words(path, up_to))
     with torch.random.fork_rng(devices=[]):
         try:
-            space = read(path)
+            space = Space(read(path))
         except SyntaxError as error:
             return Build([], f"{path.name} is no Python yet. Line {error.lineno}: {error.msg}.")
         except (Exception, SystemExit) as error:
             return Build([], f"{path.name} stops while it is read: {raised(error)}")
-        rows: list[Row] = []
-        for step in steps:
-            wrong = {row.name for row in rows if not row.verdict and not row.verdict.text.startswith(BY_ITSELF)}
-            rows += [Row(NUMBERS[step], part.name, judged(part, space, wrong)) for part in STAGES[step]]
-        right = all(row.verdict for row in rows)
-        for step in steps:
-            for name, check in WHOLE.get(step, {}).items():
-                waits = Verdict(False, "waits for the functions above")
-                rows.append(Row(NUMBERS[step], name, check(space[LAST.name]) if right else waits))
+        rows = by_function(space, steps)
+        rows += as_a_whole(space, steps, all(row.verdict for row in rows))
     for row in rows:
         row.verdict.heard = True  # the table says it
-    return Build(rows, last_words(rows, up_to, space))
+    return Build(rows, last_words(rows, up_to, space.names))
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -113,9 +125,28 @@ def read(path: Path) -> dict[str, Any]:
     return module.__dict__
 
 
-def judged(part: Part, space: dict[str, Any], wrong: set[str]) -> Verdict:
+def by_function(space: Space, steps: Sequence[str]) -> list[Row]:
+    """What was found out about each function of these steps."""
+    rows: list[Row] = []
+    for step in steps:
+        wrong = {row.name for row in rows if not row.verdict and not row.verdict.text.startswith(BY_ITSELF)}
+        rows += [Row(NUMBERS[step], part.name, judged(part, space, wrong)) for part in STAGES[step]]
+    return rows
+
+
+def as_a_whole(space: Space, steps: Sequence[str], right: bool) -> list[Row]:
+    """What was found out about the layer that is made of all functions, if these are right."""
+    waits = "waits for the functions above"
+    return [
+        Row(NUMBERS[step], name, check(space.names[LAST.name]) if right else Verdict(False, waits))
+        for step in steps
+        for name, check in WHOLE.get(step, {}).items()
+    ]
+
+
+def judged(part: Part, space: Space, wrong: set[str]) -> Verdict:
     """The verdict on one of her functions: as it stands, or else by itself; `wrong` are earlier ones."""
-    own = space.get(part.name)
+    own = space.names.get(part.name)
     if own is None:
         return Verdict(False, "not there yet")
     if own is part.ours:
@@ -135,15 +166,11 @@ def judged(part: Part, space: dict[str, Any], wrong: set[str]) -> Verdict:
     return Verdict(False, f"{BY_ITSELF}, but not with your {', '.join(blamed) or 'other functions'}.")
 
 
-def tried(part: Part, space: dict[str, Any], names: set[str]) -> Verdict:
+def tried(part: Part, space: Space, names: set[str]) -> Verdict:
     """The verdict on one of her functions, with `bra`'s in the place of those of her others."""
-    before, own = dict(space), space[part.name]
-    space.update({other.name: other.ours for parts in STAGES.values() for other in parts if other.name in names})
-    try:
+    own = space.names[part.name]
+    with space.with_ours(names):
         return part.check(own)
-    finally:
-        space.clear()
-        space.update(before)
 
 
 def first_words(path: Path, step: str) -> str:

@@ -50,7 +50,8 @@ def recall(facts: Sequence[Fact], praise: str) -> Verdict:
     for fact in facts:
         if not agrees(fact.given, fact.right):
             says = [says for wrong, says in fact.typical.items() if agrees(fact.given, wrong)]
-            return Verdict(False, f"{fact.name} is wrong. {says[0] if says else fact.hint}")
+            says += [another_kind(fact.given, fact.right) or fact.hint]
+            return Verdict(False, f"{fact.name} is wrong. {says[0]}")
     return Verdict(True, praise)
 
 
@@ -64,6 +65,32 @@ def agrees(given, right) -> bool:
         return math.isclose(given, right, rel_tol=0 if isinstance(right, int) else 0.005)
     except (TypeError, ValueError, RuntimeError):  # it is of a kind that cannot be compared
         return False
+
+
+KINDS = {  # of a right answer: what it must be, in words
+    bool: "True or False", str: "a text in quotes", int: "a number", float: "a number",
+    tuple: "a tuple of numbers, such as (2, 3)", frozenset: "a set of numbers, such as {2, 3}",
+}  # fmt: skip
+LIKE = {tuple: tuple | list | Tensor, frozenset: set | frozenset | tuple | list}  # a list does for both
+
+
+def another_kind(given, right) -> str:
+    """What to say of an answer that is of another kind than the right one; nothing of one that is of the same."""
+    kind, held = type(right), []
+    if kind in LIKE and isinstance(given, LIKE[kind]):
+        held = [type(each).__name__ for each in given if not is_number(each)]
+        fits = not held
+    elif kind in (int, float):
+        fits = is_number(given)
+    else:
+        fits = isinstance(given, kind) or (kind is bool and is_number(given) and given in (0, 1))
+    found = type(given).__name__ + (f" that holds a value of type {held[0]}" if held else "")
+    return "" if fits else f"It is of type {found}, but must be {KINDS[kind]}."
+
+
+def is_number(given) -> bool:
+    """Whether an answer can be compared with a number."""
+    return isinstance(given, Real) or (isinstance(given, Tensor) and given.numel() == 1)
 
 
 def number(function: Callable[..., Any]) -> Answer:
@@ -113,7 +140,8 @@ def attempt(trial: Callable[[], Verdict]) -> Verdict:
 def raised(error: BaseException) -> str:
     """The kind of an error, its words, and in which line of the reader's file it arose, if in one."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == FILE]
-    return f"{type(error).__name__}{f' in line {lines[-1]}' if lines else ''}: {error}"
+    line = lines[-1] if lines else getattr(error, "line", 0)  # what ran in another process has it from there
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}: {error}"
 
 
 def compare(

@@ -1,5 +1,5 @@
-"""A course out of the notebooks: what an exercise is worth, versions for students and for nbgrader, and grading.
+"""A course out of the notebooks: what an exercise is worth, what is handed out, and grading.
 
-``python -m bra.checks SUBMISSION`` grades notebooks that were handed in; ``python -m bra.course`` makes what is handed
-out.
+``python -m bra.course`` makes versions for students, for instructors and for nbgrader; ``python -m bra.checks
+SUBMISSION`` grades notebooks that were handed in, and files `my_bra.py`.
 """

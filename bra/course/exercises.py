@@ -3,13 +3,14 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 from bra import checks
 
 POINTS = {"recall": 2, "implement": 6, "investigate": 2}
+OWN_FILE, STEP = "my_bra", 2  # the file that grows from notebook 01 to 08, and the points of each of its eight steps
 LARGEST = 50_000_000  # bytes of a notebook
 CALL = re.compile(r"\bchecks\.(\w+)\(")
 BY_HAND = "by hand"
@@ -26,13 +27,6 @@ class Exercise(NamedTuple):
     def points(self) -> int:
         """What a right answer is worth."""
         return POINTS[self.kind]
-
-
-class Submission(NamedTuple):
-    """A notebook as it was handed in: its code cells, but those that hold a solution, and which exercises it has."""
-
-    cells: Sequence[str]
-    exercises: Sequence[Exercise]
 
 
 def asked() -> dict[str, list[Exercise]]:
@@ -63,20 +57,16 @@ def own_names(check: str) -> tuple[str, ...]:
     return getattr(sys.modules[getattr(checks, check).__module__], "OWN", ())
 
 
-def read_submission(path: Path) -> Submission:
-    """What was handed in. Which notebook it is, its checks say, whatever the file is called.
-
-    Raises ValueError, in one line, if it is no notebook, or none of this course; OSError if it cannot be read.
-    """
+def read_submission(path: Path) -> bytes:
+    """What was handed in. Raises ValueError, in one line, if it is too large; OSError if it cannot be read."""
     if path.stat().st_size > LARGEST:
         raise ValueError(f"is larger than {LARGEST // 1_000_000} MB, so it is not read")
-    cells = code_cells(path.read_bytes())
-    exercises = {one.check: stem for stem, several in asked().items() for one in several if one.check}
-    called = [name for cell in cells for name in CALL.findall(cell)]
-    stems = {exercises[name]: None for name in called if name in exercises}
-    if not stems:
-        raise ValueError("calls none of the checks of this course")
-    return Submission(cells, [one for stem in stems for one in asked()[stem]])
+    return path.read_bytes()
+
+
+def exercises_of(called: Collection[str]) -> list[Exercise]:
+    """The exercises of the notebooks to which these checks belong: a notebook is known by them, whatever its name."""
+    return [one for several in asked().values() if any(each.check in called for each in several) for one in several]
 
 
 def code_cells(content: bytes) -> list[str]:

@@ -1,9 +1,10 @@
-"""Out of a notebook: the version for students, and the source of an nbgrader assignment. Nothing is kept twice.
+"""Out of a notebook: versions for students and for instructors, and the source of an nbgrader assignment.
 
-An exercise is a cell tagged ``exercise``; what follows it, tagged ``solution``, is its answer. `bra.course.exercises`
-says what it is worth.
+Nothing is kept twice. An exercise is a cell tagged ``exercise``; what follows it, tagged ``solution``, is its answer.
+`bra.course.exercises` says what it is worth, `bra.course.pages` where links lead and what points are given for by hand.
 """
 
+import ast
 import copy
 import inspect
 import re
@@ -13,16 +14,11 @@ from typing import Any
 from unittest import mock
 
 from bra import checks
+from bra.course.calls import askings
 from bra.course.exercises import CALL, POINTS, Exercise, asked, is_solution, source_of
-from bra.course.needed import asking
 
 Cell = dict[str, Any]
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
-RUBRIC = """**Rubric**, {points} points, given by hand:
-
-- 1 point: an experiment that answers the question was run, and its result stands here, as numbers or as a picture.
-- 1 point: the reason is given, and what one would see if it were wrong. A refuted guess is as good.
-"""
 FRESH = (  # nbgrader runs a test in the process of the answer, which may have edited the checks
     "import sys",
     "",
@@ -30,21 +26,36 @@ FRESH = (  # nbgrader runs a test in the process of the answer, which may have e
     'for name in [name for name in sys.modules if name.startswith(("bra.checks", "bra.course"))]:',
     "    del sys.modules[name]",
 )
-HOSTED = re.compile(r"\n*\[Open in Colab\].*", re.S)  # leads to the notebook with its solutions
 ANSWER = "*Your answer: what you tried, what came out, and why.*"  # what a student begins with
 
 
 def for_students(notebook: dict) -> dict:
-    """The notebook without solutions; each function that is asked for says in its docstring what it must do."""
+    """The notebook without solutions, and with a place for the answer to what is investigated.
+
+    Each function that is asked for says in its docstring what it must do.
+    """
     made = copy.deepcopy(notebook)
-    made["cells"] = [documented(cell) for cell in made["cells"] if not is_solution(cell)]
-    made["cells"][0] = without_links(made["cells"][0])
+    kept = [documented(cell) for cell in made["cells"] if not is_solution(cell)]
+    made["cells"] = [each for cell in kept for each in ([cell, answer_to(cell)] if is_investigated(cell) else [cell])]
     return made
 
 
-def without_links(title: Cell) -> Cell:
-    """The first cell without its links to Colab and Kaggle."""
-    return title | {"source": HOSTED.sub("", source_of(title))}
+def answer_to(cell: Cell) -> Cell:
+    """The place for the answer to an exercise that is judged by hand."""
+    return new("markdown", f"{cell['id']}-answer"[-64:], ANSWER)
+
+
+def for_instructors(notebook: dict, rubric: str) -> dict:
+    """The notebook with its solutions, and at its last exercise what points are given for."""
+    made = copy.deepcopy(notebook)
+    at = max(n for n, cell in enumerate(made["cells"]) if "exercise" in cell["metadata"].get("tags", []))
+    made["cells"].insert(at + 1, new("markdown", "rubric", rubric_of(rubric)))
+    return made
+
+
+def rubric_of(rubric: str) -> str:
+    """A rubric, as it is shown to whoever grades."""
+    return f"**Rubric** of exercise 3, {POINTS['investigate']} points, given by hand:\n\n{rubric}"
 
 
 def documented(cell: Cell) -> Cell:
@@ -68,13 +79,31 @@ def check_of(cell: Cell) -> str | None:
     return found[-1] if found else None
 
 
+def is_investigated(cell: Cell) -> bool:
+    """Whether a cell is that of an exercise which a person judges."""
+    if cell["cell_type"] != "code" or "exercise" not in cell["metadata"].get("tags", []):
+        return False
+    judged_here = {one.check for several in asked().values() for one in several if one.kind != "investigate"}
+    return check_of(cell) not in judged_here
+
+
 def called_with(cell: Cell, check: str) -> str:
     """The name of the function that a cell hands to a check."""
-    return asking([source_of(cell)], check).call.args[0].id  # type: ignore[attr-defined]
+    return handed(askings([source_of(cell)], check)[-1].last, check)
 
 
-def for_nbgrader(notebook: dict, stem: str, variant: int) -> dict:
-    """The source of an assignment: answers between marks, a hidden test after each, a rubric for the last exercise."""
+def handed(statement: ast.stmt, check: str) -> str:
+    """The name of the function that a statement hands to a check."""
+    calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    return next(call.args[0].id for call in calls if ast.unparse(call.func) == f"checks.{check}")  # type: ignore
+
+
+def for_nbgrader(notebook: dict, stem: str, variant: int, rubric: str) -> dict:
+    """The source of an assignment: answers between marks, a hidden test after each.
+
+    What is investigated has a cell that is graded by hand, in which nbgrader puts `ANSWER` in the place of the solution
+    and the rubric.
+    """
     made, cells = copy.deepcopy(notebook), notebook["cells"]
     kinds = {one.check: one for one in asked()[stem]}
     made["cells"] = []
@@ -88,9 +117,8 @@ def for_nbgrader(notebook: dict, stem: str, variant: int) -> dict:
         solution = [other for other in cells[at + 1 : min(after, default=len(cells))] if is_solution(other)]
         check = check_of(cell)
         made["cells"] += tested(cell, kinds[check], solution, variant) if check else [cell]
-        if check is None or kinds[check].kind == "investigate":
-            made["cells"] += by_hand(stem, solution)
-    made["cells"][0] = without_links(made["cells"][0])
+        if is_investigated(cell):
+            made["cells"].append(by_hand(stem, solution, rubric))
     return made
 
 
@@ -133,21 +161,19 @@ def plain(right: Any) -> str:
 def written(cell: Cell, check: str, solution: Sequence[Cell]) -> Iterator[str]:
     """The lines of a solution that make the function asked for, under the name that it has in the exercise."""
     source = next(source_of(one) for one in solution if one["cell_type"] == "code")
-    found = asking([source], check)
-    theirs, own = found.call.args[0].id, called_with(cell, check)  # type: ignore[attr-defined]
+    found = askings([source], check)[0]
+    theirs, own = handed(found.last, check), called_with(cell, check)
     for statement in found.statements:
         lines = source.splitlines()[statement.lineno - 1 : statement.end_lineno]
         yield re.sub(rf"\b{theirs}\b", own, "\n".join(lines))
 
 
-def by_hand(stem: str, solution: Sequence[Cell]) -> list[Cell]:
-    """The rubric of what is investigated, and a cell for the answer, which in the source shows that of the course."""
-    points, name = POINTS["investigate"], f"{stem}-investigate"
+def by_hand(stem: str, solution: Sequence[Cell], rubric: str) -> Cell:
+    """A cell for the answer to what is investigated, which in the source shows that of the course, and the rubric."""
     shown = [f"```python\n{source_of(one)}\n```" if one["cell_type"] == "code" else source_of(one) for one in solution]
-    return [
-        new("markdown", f"{name}-rubric", RUBRIC.format(points=points)) | marks(f"{name}-rubric", {}, locked=True),
-        new("markdown", name, "\n\n".join(shown)) | marks(name, {}, points=points, solution=True),
-    ]
+    name = f"{stem}-investigate"
+    source = "\n\n".join([rubric_of(rubric), *shown])
+    return new("markdown", name, source) | marks(name, {}, points=POINTS["investigate"], solution=True)
 
 
 def new(kind: str, name: str, source: str) -> Cell:

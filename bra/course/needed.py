@@ -4,6 +4,7 @@ So an answer is graded in a second where the notebook trains for a minute. Nothi
 """
 
 import ast
+import copy
 import dis
 import re
 from collections.abc import Iterator, Sequence
@@ -13,63 +14,34 @@ from typing import NamedTuple
 
 
 class Statement(NamedTuple):
-    """A statement, and the names that it makes, reads, and changes in place."""
+    """A statement, and the names that it makes, reads, and changes in place.
+
+    asks: the checks that it may call, see `bra.course.calls`. fault: why its cell is no Python.
+    """
 
     node: ast.stmt
     makes: set[str]
     uses: set[str]
     changes: set[str]
-
-
-class Asking(NamedTuple):
-    """A call of a check, and the statements that its arguments need, in their order."""
-
-    statements: Sequence[ast.stmt]
-    call: ast.Call
-
-    @property
-    def given(self) -> ast.expr:
-        """The arguments without a name, as one tuple."""
-        return ast.copy_location(ast.Tuple(list(self.call.args), ast.Load()), self.call)
-
-
-def asking(cells: Sequence[str], check: str) -> Asking:
-    """The last call of a check in some cells. Raises SyntaxError if its cell is no Python."""
-    before: list[Statement] = []
-    found: tuple[int, ast.Call] | None = None
-    for source in cells:
-        try:
-            own = statements_of(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            if f"checks.{check}(" in source:
-                said = error.msg if isinstance(error, SyntaxError) else str(error)
-                line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
-                raise SyntaxError(f"Its cell is no Python: {line}{said}.") from error
-            continue
-        for statement in own:
-            calls = [node for node in ast.walk(statement.node) if is_call(node, check)] if check in source else []
-            if calls:
-                found = len(before), calls[-1]
-            else:
-                before.append(statement)
-    if found is None:
-        raise SyntaxError(f"checks.{check} is nowhere called.")
-    at, call = found
-    given = [Asking([], call).given, *(each.value for each in call.keywords)]
-    return Asking(needed(before[:at], set().union(*map(used, given))), call)
+    asks: frozenset[str] = frozenset()
+    fault: str = ""
 
 
 @lru_cache(maxsize=2000)
 def statements_of(source: str) -> Sequence[Statement]:
     """The statements of a cell. Raises SyntaxError, and what else Python raises for what is none of it."""
-    nodes = ast.parse(without_magic(source)).body
+    nodes = [one for node in ast.parse(without_magic(source)).body for one in one_by_one(node)]
     return [Statement(node, made(node), used(node), changed(node)) for node in nodes]
 
 
-def is_call(node: ast.AST, check: str) -> bool:
-    """Whether a node is ``checks.NAME(...)``."""
-    of = node.func if isinstance(node, ast.Call) else None
-    return isinstance(of, ast.Attribute) and of.attr == check and root(of.value) == "checks"
+def one_by_one(node: ast.stmt) -> list[ast.stmt]:
+    """An import of several names as imports of one each: what of them is not needed takes seconds."""
+    if not is_import(node):
+        return [node]
+    apart = [copy.copy(node) for _ in node.names]
+    for one, name in zip(apart, node.names, strict=True):
+        one.names = [name]
+    return apart
 
 
 def without_magic(source: str) -> str:
@@ -81,7 +53,7 @@ def without_magic(source: str) -> str:
 
 def needed(statements: Sequence[Statement], wanted: set[str]) -> list[ast.stmt]:
     """The statements, in their order, that make the names which are wanted, and the names which those use."""
-    imported = set().union(*(one.makes for one in statements if is_import(one.node)))
+    imported = {"checks"}.union(*(one.makes for one in statements if is_import(one.node)))
     chosen: set[int] = set()
     while True:
         found = {

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from bra.checks.judge import Wrong
+from bra.course.exercises import Exercise, own_names
 from bra.course.limits import Limits
 from bra.course.wire import identifier, receive, send
 
@@ -44,13 +45,22 @@ class Sandbox:
         self.stop()
         self.folder.cleanup()
 
-    def answer(self, cells: Sequence[str], check: str, own: Sequence[str]) -> tuple[list, dict[str, Any]]:
-        """What a notebook hands to a check: arguments by place, and by name. Raises Wrong."""
-        said = self.ask({"do": "answer", "cells": list(cells), "check": check, "own": list(own)})
+    def called(self, cells: Sequence[str]) -> dict[str, int]:
+        """The names of the checks that a notebook calls, and in how many statements. Raises Wrong."""
+        said = self.ask({"do": "called", "cells": list(cells)})
+        return {str(name): int(count) for name, count in said.get("checks", {}).items()}
+
+    def answer(self, cells: Sequence[str], asked: Exercise, skip: int) -> list[tuple[list, dict[str, Any]]]:
+        """What a notebook hands to a check: arguments by place, and by name, each time that a statement calls it.
+
+        The last such statement, or one that stands `skip` before it. Raises Wrong.
+        """
+        said = self.ask({"do": "answer", "cells": list(cells), "check": asked.check, "stem": asked.stem,
+                         "own": list(own_names(str(asked.check))), "skip": skip})  # fmt: skip
         if "error" in said:
-            kind, words = error_of(said)
+            kind, words, _ = error_of(said)
             raise Wrong(words if kind == "SyntaxError" else f"Your notebook raised {kind}: {words}")
-        return list(said.get("given", [])), dict(said.get("named", {}))
+        return [(list(one.get("given", [])), dict(one.get("named", {}))) for one in said.get("calls", [])]
 
     def standing_for(self, number: int) -> Callable[..., Any]:
         """The function of that number, called over there."""
@@ -58,8 +68,7 @@ class Sandbox:
         def answer(*given):
             said = self.ask({"do": "call", "function": number, "given": given})
             if "error" in said:
-                kind, words = error_of(said)
-                raise type(kind, (Exception,), {})(words)
+                raise raised_there(said)
             if said.get("changed"):
                 raise Wrong("Your function changes its input. Work on a copy.")
             return said.get("value")
@@ -145,11 +154,17 @@ def ending(process: subprocess.Popen) -> str:
     return f" (signal {signal.Signals(-code).name})" if code < 0 else f" (exit code {code})"
 
 
-def error_of(said: dict[str, Any]) -> tuple[str, str]:
-    """The kind and the words of an error over there, fit to be printed."""
+def error_of(said: dict[str, Any]) -> tuple[str, str, int]:
+    """The kind and the words of an error over there, fit to be printed, and its line in her file, or 0."""
     error = said["error"]
-    kind, words = error if isinstance(error, list | tuple) and len(error) == 2 else ("object", "")
-    return identifier(kind), clean(words)
+    kind, words, line = error if isinstance(error, list | tuple) and len(error) == 3 else ("object", "", 0)
+    return identifier(kind), clean(words), line if isinstance(line, int) else 0
+
+
+def raised_there(said: dict[str, Any]) -> Exception:
+    """An error of the same kind as over there."""
+    kind, words, line = error_of(said)
+    return type(kind, (Exception,), {"line": line})(words)
 
 
 def clean(words: Any, most: int = 300) -> str:

@@ -73,8 +73,8 @@ def plain(value: Any, tensors: list[bytes], functions: list | None, deep: int) -
     if deep and isinstance(value, dict):
         pairs = [plain(pair, tensors, functions, deep - 1) for pair in value.items()]
         return ["dict", pairs]
-    if deep and isinstance(value, tuple | list | set | frozenset):
-        kind = next(kind for kind in (tuple, list, set, frozenset) if isinstance(value, kind)).__name__
+    if deep and isinstance(value, tuple | list | set | frozenset | range):
+        kind = next((kind for kind in (tuple, set, frozenset) if isinstance(value, kind)), list).__name__
         return [kind, [plain(each, tensors, functions, deep - 1) for each in value]]
     if functions is not None and callable(value):
         functions.append(value)

@@ -30,7 +30,7 @@ def released():
 
 def solved():
     """All solutions, in the cells of their exercises, in one notebook."""
-    return joined(for_nbgrader(own, path.stem.partition("_")[2], 7) for path, own in OWN.items())
+    return joined(for_nbgrader(own, path.stem.partition("_")[2], 7, "") for path, own in OWN.items())
 
 
 def written(folder, name, content):
