@@ -10,7 +10,7 @@ from bra.arguments import require_axes
 def region_means(
     regions: Float[Tensor, "b r t c"], valid: Bool[Tensor, "r t"] | Bool[Tensor, "b r t"] | None = None
 ) -> Float[Tensor, "b r c"]:
-    """The mean of each region's tokens (paper, section 3.2: Q^r and K^r).
+    """The mean of each region's tokens: Q^r and K^r of the paper.
 
     With `valid`, of all images (r t) or of each (b r t), the mean of its real tokens; a region without any gets zeros.
     Half precision gives float32 means.
@@ -25,7 +25,7 @@ def region_means(
 
 
 def region_affinity(q_means: Float[Tensor, "b r c"], k_means: Float[Tensor, "b r c"]) -> Float[Tensor, "b r r"]:
-    """How much region i (row) wants to read region j (column): A^r = Q^r (K^r)^T (paper, equation 3).
+    """How much region i (row) wants to read region j (column): A^r = Q^r (K^r)^T, as in the paper.
 
     Not symmetric: i may want to read j while j has no use for i. The official code also multiplies by
     C^(-1/2); a positive factor changes no order of real numbers, so we leave it out.

@@ -1,7 +1,7 @@
 """Step 01. Cut a feature map into regions, put it together again, and say which tokens a region covers.
 
 A map (b h w c) and a grid (rows, columns) give r = rows * columns regions of t tokens. Regions are numbered
-row by row over the map, tokens row by row within their region (paper, section 3.2, "region partition").
+row by row over the map, tokens row by row within their region (paper, "region partition").
 """
 
 from collections.abc import Sequence

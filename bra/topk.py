@@ -30,7 +30,7 @@ class Routes(NamedTuple):
 
 
 def top_k_regions(affinity: Float[Tensor, "b r r"], k: int) -> Int[Tensor, "b r k"]:
-    """The k regions of highest affinity, best first: I^r = topkIndex(A^r) (paper, equation 4).
+    """The k regions of highest affinity, best first: I^r = topkIndex(A^r), as in the paper.
 
     Which of two equal affinities comes first is not defined.
     Raises ValueError if affinity is not (b r r) or k is outside 1..r.

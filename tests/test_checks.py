@@ -805,7 +805,10 @@ RECALLED = {
     "patterns": ((1 / 16, 1), [((0.5, 1), "64 of them"), ((1 / 16, 16), "full attention"), ((1 / 9, 1), "k / R"), ((6.25, 1), "percent")]),
     "partition": ((6, 11), [((5, 11), "regions column by column"), ((6, 12), "places from 1"), ((6, 3), "left over")]),
     "adjacency": ((False, True), [((True, True), "a_key_bias"), ((False, False), "a_query_bias")]),
-    "topk": (({1, 2, 4}, False), [(({2, 3, 5}, False), "from 1"), (({1, 2}, False), "k is 3"), (({1, 2, 4}, True), "own choice")]),
+    "topk": (({1, 2, 4}, {1, 2}), [
+        (({2, 3, 5}, {1, 2}), "from 1"), (({1, 2}, {1, 2}), "k is 3"), (({1, 2, 4}, {1}), "the lower of two"),
+        (({1, 2, 4}, {2}), "the higher of two"), (({1, 2, 4}, {1, 2, 4}), "for k = 3"), (({1, 2, 4}, {7}), "the affinity"),
+    ]),
     "gather": (((8, 49, 64, 128), 12.8, 157.4), [
         (((8, 49, 4, 16, 128), 12.8, 157.4), "share one axis"), (((8, 49, 64, 128), 25.7, 157.4), "keys and values"),
         (((8, 49, 64, 128), 12.8, 314.7), "keys and values"), (((8, 49, 64, 128), 12.8, 1), "(b, r, r, t, c)"),
@@ -862,6 +865,11 @@ def test_right_answers_of_a_recall_question_pass(name):
     assert recalled(name, right), recalled(name, right)
     as_read = [list(x) if isinstance(x, tuple | set) else x if isinstance(x, str) else torch.tensor(x) for x in right]
     assert recalled(name, as_read), "lists and tensors are as good"
+
+
+def test_regions_may_be_given_as_topk_gives_them():
+    best = torch.tensor([2.0, 7, 7, -1, 5]).topk(3).indices
+    assert checks.topk_recall(best, best[:2]) and not checks.topk_recall(best[:2], best)
 
 
 def gives_away(right, text):

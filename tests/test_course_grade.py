@@ -185,7 +185,7 @@ def test_what_never_ends_fills_memory_or_crashes_is_contained_and_the_others_are
         "def best(a, k):\n    while True: pass\nchecks.topk(best)",
         "def cut(x, grid):\n    import os\n    open('json.py', 'w').write('1 / 0')\n    os._exit(3)\nchecks.partition(cut)",
         "def moves(v, weight, bias):\n    return torch.zeros(10**10)\nchecks.lce(moves)",
-        "my_set, others = {1, 2, 4}, False\nchecks.topk_recall(my_set, others)",
+        "my_set, others = {1, 2, 4}, {1, 2}\nchecks.topk_recall(my_set, others)",
     )
     rows = grade(written(tmp_path, "a.ipynb", lost), "a", Limits(seconds=2.0, megabytes=1000), variant=1)
     said = {

@@ -219,7 +219,7 @@ def test_nbgrader_releases_and_grades_an_assignment(tmp_path, monkeypatch):
             if "checks.topk(stable_top_k)" in source:
                 cell["source"] = source.replace("checks.topk(", f"{function}\nchecks.topk(")
             if "checks.topk_recall(" in source:
-                cell["source"] = source.replace("None, None", "{1, 2, 4}, False")
+                cell["source"] = source.replace("None, None", "{1, 2, 4}, {1, 2}")
             if source == ANSWER:  # left as it was, nbgrader gives it 0 points by itself
                 cell["source"] = "A gradient reaches the regions that were chosen."
 

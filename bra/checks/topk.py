@@ -75,15 +75,26 @@ def top_k_regions(affinity, k):
 ]  # fmt: skip
 
 
-def topk_recall(choice, others_matter) -> Verdict:
-    """Which regions are read by a row 2, 7, 7, -1, 5 with k = 3, and whether other rows matter."""
+def topk_recall(choice, candidates) -> Verdict:
+    """What a row 2, 7, 7, -1, 5 reads with k = 3, and which regions may be the one that it reads with k = 1."""
     facts = [
-        Fact("my_set", choice, frozenset({1, 2, 4}), "Regions are numbered from 0; take the three largest entries.", {
+        Fact("my_set", listed(choice), frozenset({1, 2, 4}), "Take the three largest entries; regions count from 0.", {
             frozenset({2, 3, 5}): "You count regions from 1. The first is region 0.",
             frozenset({7, 5}): "Those are affinities. The numbers of their regions are asked for.",
             frozenset({0, 3, 4}): "Those are the smallest affinities.",
             frozenset({1, 2}): "Equal affinities are two regions, and k is 3: one more is read.",
         }),
-        Fact("others_matter", others_matter, False, "Each row makes its own choice: nothing in the loop sees another."),
+        Fact("my_candidates", listed(candidates), frozenset({1, 2}), "Which regions have the largest affinity?", {
+            frozenset({1}): "Nothing promises that the lower of two equal ones comes back. Name both.",
+            frozenset({2}): "Nothing promises that the higher of two equal ones comes back. Name both.",
+            frozenset({1, 2, 4}): "That is for k = 3. The third of them is never the best.",
+            frozenset({2, 3}): "You count regions from 1. The first is region 0.",
+            frozenset({7}): "That is the affinity. The numbers of its regions are asked for.",
+        }),
     ]  # fmt: skip
-    return recall(facts, "One set only: both sevens are in, in either order.")
+    return recall(facts, "Both sevens are in with k = 3, in either order; with k = 1 either may be the one.")
+
+
+def listed(choice):
+    """A tensor of regions, such as `topk` gives, as a list, which compares by value; anything else as it is."""
+    return choice.flatten().tolist() if isinstance(choice, Tensor) else choice
