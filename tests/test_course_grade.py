@@ -50,7 +50,7 @@ def test_a_release_scores_nothing_and_the_solutions_everything(sandbox):
         return grading.notebook(json.dumps(content).encode(), name, sandbox, variant=5)
 
     empty, full = rows("empty.ipynb", released()), rows("full.ipynb", solved())
-    assert points(empty).keys() == points(full).keys() and len(points(full)) == 2 * len(OWN) + 2
+    assert points(empty).keys() == points(full).keys() and len(points(full)) == 2 * len(OWN) + 1
     assert all(got == 0 for got, _ in points(empty).values()), empty
     assert all(
         "returns nothing yet" in row.diagnosis or "no answer yet" in row.diagnosis
@@ -58,7 +58,7 @@ def test_a_release_scores_nothing_and_the_solutions_everything(sandbox):
         if row.points is not None
     )
     assert all(got == of for got, of in points(full).values()), [str(row) for row in full if row.points != row.of]
-    assert sum(got for got, _ in points(full).values()) == 8 * len(OWN) + 4
+    assert sum(got for got, _ in points(full).values()) == 8 * len(OWN) + 2
     by_hand_rows = [row for row in full if row.points is None]
     assert len(by_hand_rows) == len(OWN) and all(row.of == 2 and "by hand" in row.exercise for row in by_hand_rows)
 

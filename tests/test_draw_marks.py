@@ -73,7 +73,7 @@ def boards_with(found):
     )
 
 
-def test_boards_show_who_asks_what_it_reads_and_what_is_marked():
+def test_boards_show_the_target_what_it_reads_and_what_is_marked():
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[3:5, 8:10] = True
     picture = boards_with([mask, torch.tensor([[8.0, 3, 10, 5], [0, 0, 4, 4]])])
@@ -87,8 +87,10 @@ def test_boards_show_who_asks_what_it_reads_and_what_is_marked():
         assert len(collection.get_segments()) == lines and to_hex(collection.get_color()[0]) == YELLOW.lower()
     (legend,) = picture.figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "the region that asks", "reads, by rank", "should read", "is marked",
+        "the right glyph", "it reads, by rank", "the square: it should read it", "is marked",
     ]  # fmt: skip
+    asked = picture.figure.get_suptitle()  # the square asks, but another question than that of `routed_boards`
+    assert asked.startswith("Mark the glyph") and picture.alt.startswith(asked)
     assert picture.png().startswith(b"\x89PNG")
 
 

@@ -13,7 +13,7 @@ from bra.checks.adjacency import adjacency, adjacency_recall
 from bra.checks.attention import attention, attention_recall
 from bra.checks.biformer import biformer, biformer_recall
 from bra.checks.build import build
-from bra.checks.dense import dense, dense_padding, dense_recall
+from bra.checks.dense import dense, dense_recall
 from bra.checks.explorer import explorer, explorer_recall
 from bra.checks.gather import gather, gather_recall
 from bra.checks.imagenet100 import imagenet100, imagenet100_recall
@@ -36,7 +36,6 @@ __all__ = [
     "biformer_recall",
     "build",
     "dense",
-    "dense_padding",
     "dense_recall",
     "explorer",
     "explorer_recall",

@@ -87,22 +87,24 @@ def example(h: int, w: int, c: int, heads: int) -> tuple:
 
 
 def biformer_recall(size, region, read) -> Verdict:
-    """Map of the first stage of an image of 600 x 500, tokens of a region there, tokens read in the second stage."""
+    """Map of the first stage of an image of 600 x 520, tokens of a region there, tokens read in the second stage."""
     facts = [
-        Fact("my_map", size, (150, 125), "The stem halves twice: stride 4.", {
-            (300, 250): "The stem halves twice.",
-            (75, 63): "That is the second stage.",
-            (125, 150): "Height comes first.",
-            (154, 126): "That is the padded map. The layer pads inside and crops again.",
+        Fact("my_map", size, (150, 130), "The stem halves twice: stride 4.", {
+            (300, 260): "The stem halves twice.",
+            (75, 65): "That is the second stage.",
+            (130, 150): "Height comes first.",
+            (154, 133): "That is the padded map. The layer pads inside and crops again.",
         }),
-        Fact("my_region", region, 396, "Round both sides up to multiples of 7, and divide each by 7.", {
-            357: "You round down. Sides that 7 does not divide are padded.",
-            382.65: "Both sides are padded first, to multiples of 7.",
+        Fact("my_region", region, 418, "Round both sides up to multiples of 7, and divide each by 7.", {
+            378: "You round down. Sides that 7 does not divide are padded.",
+            397.96: "Both sides are padded first, to multiples of 7.",
+            440: "That is what a query reads in the second stage.",
         }),
-        Fact("my_read", read, 396, "The second stage halves once more; a query reads k = 4 padded regions.", {
-            99: "That is one region of the second stage. A query reads four.",
-            1584: "You read four regions of the first stage. The second stage's are a quarter as large.",
+        Fact("my_read", read, 440, "The second stage halves once more; a query reads k = 4 padded regions.", {
+            110: "That is one region of the second stage. A query reads four.",
+            418: "That is one region of the first stage. A query of the second reads four of its own.",
+            1672: "You read four regions of the first stage. The second stage's are about a quarter as large.",
             360: "You round down. Sides that 7 does not divide are padded.",
         }),
     ]  # fmt: skip
-    return recall(facts, "With four times smaller regions, four of them hold as many tokens.")
+    return recall(facts, "With regions about a quarter as large, four of them hold about as many tokens.")

@@ -1,4 +1,4 @@
-"""Checks of notebook 10: half a pixel, the mean IoU, and padding through the pyramid."""
+"""Checks of notebook 10: half a pixel, and the mean IoU."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from bra.checks.inputs import generator, sizes
 from bra.checks.judge import Answer, Fact, Mistake, judge, number, recall
 from bra.checks.verdict import Verdict
 
-OWN = ("bra.train.tasks.iou", "bra.partition.real_map")  # what an answer may not call
+OWN = ("bra.train.tasks.iou",)  # what an answer may not call
 
 UNLABELLED = 255
 
@@ -83,61 +83,6 @@ def dense(mean: Answer) -> Verdict:
     size = sizes()
     inputs = [maps(0, size(5), size(7), 6), maps(1, 11, 3, 5), maps(2, size(13), size(17), size(9))]
     return judge(number(mean), inputs, mean_iou, MISTAKES, "Each class counts alike, and what has no label not at all.")
-
-
-def real_tokens(
-    sizes: Tensor, height: int, width: int, stride: int, *,
-    up: bool = True, swap: bool = False, either: bool = False, padding: bool = False,
-) -> Tensor:  # fmt: skip
-    """1 for the tokens of a map of this stride that hold a real pixel, else 0. Each keyword can make one mistake."""
-    sizes = sizes.flip(1) if swap else sizes
-    rows, columns = (torch.arange(-(-side // stride)) for side in (height, width))
-    limits = -(-sizes // stride) if up else sizes // stride
-    rows, columns = (rows < limits[:, :1])[:, :, None], (columns < limits[:, 1:])[:, None]
-    found = rows | columns if either else rows & columns
-    return (~found if padding else found).float()
-
-
-def of_middles(sizes: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """A token is taken for real if the pixel in its middle is."""
-    return real_tokens((sizes + stride // 2) // stride * stride, height, width, stride)
-
-
-def but(says: str, **mistake) -> Mistake:
-    """A mistake: what to say, and which keyword of `real_tokens` makes it."""
-    return Mistake(says, lambda *given: real_tokens(*given, **mistake))
-
-
-PADDING_MISTAKES = [
-    but("You round down. A token with one real pixel is real: its features are wanted there.", up=False),
-    but("Height comes first in sizes: rows are limited by it.", swap=True),
-    but("That is the padding. The real tokens are asked for: True where something is.", padding=True),
-    but("You round down, and what you mark is the padding.", up=False, padding=True),
-    but("Rows and columns are joined by `or`. A token is real if its row *and* its column are.", either=True),
-    Mistake("That is the mask of pixels. A token stands for stride x stride of them.",
-            lambda sizes, height, width, stride: real_tokens(sizes, height, width, 1)),
-    Mistake("You go by the pixel in a token's middle. The token is real if its first pixel is.", of_middles),
-    Mistake("You use one image's size for all of them.",
-            lambda sizes, *given: real_tokens(sizes[:1].expand_as(sizes), *given)),
-]  # fmt: skip
-
-
-def dense_padding(real: Answer) -> Verdict:
-    """real(sizes, height, width, stride): which tokens (b h w) of a padded batch hold a real pixel."""
-    size = sizes()
-    height, width, lower = size(52), size(61), size(31)
-    inputs = [
-        (torch.tensor([[size(37), width], [height, size(29)]]), height, width, 8),
-        (torch.tensor([[64, 96], [33, 95], [1, 1]]), 64, 97, 32),
-        (torch.tensor([[lower, 47], [size(13), 46]]), lower, size(50), 4),
-    ]
-
-    def in_numbers(*given):  # a mask of 0 and 1 is as good as one of booleans
-        found = real(*given)
-        return found.float() if isinstance(found, Tensor) else found
-
-    praise = "A token is real if any of its pixels is."
-    return judge(in_numbers, inputs, real_tokens, PADDING_MISTAKES, praise, "b h w")
 
 
 def dense_recall(nearest, bilinear, corners) -> Verdict:

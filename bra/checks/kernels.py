@@ -79,55 +79,56 @@ def kernels(merge: Answer) -> Verdict:
 
 
 def kernels_readers(readers_of: Answer) -> Verdict:
-    """readers_of(table): (r n) -> (r n) numbers: who reads region 0, then who reads region 1, ..., each rising."""
+    """readers_of(index): (r k) -> (r k) numbers: who reads region 0, then who reads region 1, ..., each rising."""
 
-    def right(table: Tensor) -> Tensor:
-        return table.flatten().argsort(stable=True) // table.shape[1]
+    def right(index: Tensor) -> Tensor:
+        return index.flatten().argsort(stable=True) // index.shape[1]
 
-    def once(table: Tensor) -> Tensor:
-        return (table[None] == torch.arange(len(table))[:, None, None]).any(dim=2).nonzero()[:, 1]
+    def once(index: Tensor) -> Tensor:
+        return (index[None] == torch.arange(len(index))[:, None, None]).any(dim=2).nonzero()[:, 1]
 
     mistakes = [
-        Mistake("These are places in the flat table. The region that reads at place p is p // n.",
-                lambda table: table.flatten().argsort(stable=True)),
-        Mistake("p % n is the rank at which a region is read. Who reads it is p // n.",
-                lambda table: table.flatten().argsort(stable=True) % table.shape[1]),
+        Mistake("These are places in the flat index. The region that reads at place p is p // k.",
+                lambda index: index.flatten().argsort(stable=True)),
+        Mistake("p % k is the rank at which a region is read. Who reads it is p // k.",
+                lambda index: index.flatten().argsort(stable=True) % index.shape[1]),
         Mistake("These are the regions that are read, sorted. Asked for is who reads them: take the indices of the "
-                "sort, not its values.", lambda table: table.flatten().sort().values),
-        Mistake("You sort each row by itself. Flatten the table first: all its places are sorted together.",
-                lambda table: table.argsort(dim=1, stable=True).flatten()),
+                "sort, not its values.", lambda index: index.flatten().sort().values),
+        Mistake("You sort each row by itself. Flatten the index first: all its places are sorted together.",
+                lambda index: index.argsort(dim=1, stable=True).flatten()),
         Mistake("You begin with the region of the highest number. Begin with region 0.",
-                lambda table: table.flatten().argsort(stable=True, descending=True) // table.shape[1]),
+                lambda index: index.flatten().argsort(stable=True, descending=True) // index.shape[1]),
         Mistake("A region that is named twice in a row is read twice there: list its reader twice.", once),
-        Mistake("You return the table as it is.", lambda table: table.flatten()),
+        Mistake("You return the index as it is.", lambda index: index.flatten()),
     ]  # fmt: skip
     r = sizes()(7)
-    tables = [torch.tensor([[1, 2], [0, 2], [1, 0]]), numbers(r, r).topk(3).indices, torch.tensor([[0, 0], [0, 1]])]
+    indices = [torch.tensor([[1, 2], [0, 2], [1, 0]]), numbers(r, r).topk(3).indices, torch.tensor([[0, 0], [0, 1]])]
     praise = "Each region finds its readers in one run of places, in a fixed order."
-    return judge(readers_of, [(table,) for table in tables], right, mistakes, praise)
+    return judge(readers_of, [(index,) for index in indices], right, mistakes, praise)
 
 
-def kernels_recall(stage_2, stage_3, old_gpu) -> Verdict:
-    """Which way is predicted to win: an H100 in stage 2 at 512 pixels, in stage 3 at 224, a T4 in stage 1 at 1024."""
-    one = "Write one of the five names."
+def kernels_recall(gathered, in_place, kept) -> Verdict:
+    """Maps that gather-then-attend loads and stores with k = 16, that attention in place does, and that are kept."""
     facts = [
-        Fact("my_stage_2", stage_2, "fused", f"{one} It reads 4 of 256: who copies nothing, and skips the rest?", {
-            "gathered": "It writes what it gathers, and reads it again.",
-            "dense": "It multiplies each of the 256 regions with all the others, and reads 4.",
-            "masked": "It multiplies each of the 256 regions with all the others, and reads 4.",
-            "flex": "Its blocks of 128 tokens hold 8 regions: each loads what any of them reads, and a bias.",
+        Fact("my_gathered", gathered, 98, "The gather loads and stores keys and values; attention loads them again.", {
+            64: "That is the gather alone. Attention then loads what it stored.",
+            66: "You count the gather's loads, or its stores. It does both.",
+            50: "Keys and values are gathered, both.",
+            97: "Attention loads the queries and stores the output: two maps.",
+            26: "That is for k = 4.",
         }),
-        Fact("my_stage_3", stage_3, "dense", f"{one} 196 tokens fill few tiles well; 4 fill a quarter of one.", {
-            "fused": "A tile has 16 rows, and a region only 4 tokens: most of it is empty.",
-            "gathered": "16 of 49 regions are copied for every region. What is that, beside the whole map?",
-            "masked": "Nearly. It writes and reads a bias besides.",
-            "flex": "Its blocks of 128 tokens hold 32 regions: it loads everything, and a bias for each pair besides.",
+        Fact("my_in_place", in_place, 34, "Queries and output, one map each; k regions of keys, and k of values.", {
+            4: "That is if each map were loaded once. Each region is loaded by all that read it.",
+            18: "Keys and values are read, both.",
+            32: "Attention loads the queries and stores the output, too.",
+            33: "The output is stored, and the queries are loaded: two maps.",
+            10: "That is for k = 4.",
         }),
-        Fact("my_old_gpu", old_gpu, "gathered", f"{one} What does Triton not use there? How much is copied?", {
-            "fused": "Triton's programs do not use the matrix units of a T4.",
-            "flex": "Triton's programs do not use the matrix units of a T4; FlexAttention's is one of them.",
-            "dense": "65536 tokens each attending to 65536 others.",
-            "masked": "A bias for each pair of 65536 tokens.",
+        Fact("my_kept", kept, 32, "Kept is what the gather stores.", {
+            16: "Keys and values are gathered, both.",
+            0: "That is so in place. Here the backward pass needs what was gathered.",
+            34: "Of these, only what is gathered is asked for.",
+            64: "The gather loads as much as it stores; only what it stores is kept.",
         }),
     ]  # fmt: skip
-    return recall(facts, "These are predictions: a measurement may refute them.")
+    return recall(facts, "In place nothing that is gathered is stored, so nothing of it is kept.")

@@ -15,6 +15,7 @@ from bra.draw.picture import BLACK, BLUE, GREEN, ORANGE, PAGE, PURPLE, SKY, VERM
 from bra.draw.regions import ASKS, READS, SHOULD, in_colour, name_frames, routed_boards, show_image, side_by_side
 from bra.patterns import Grid
 
+QUESTION = "Mark the glyph that has the colour of the plain square."
 RIM = [withStroke(linewidth=4.5, foreground=BLACK)]
 MARKED = {"edgecolor": YELLOW, "linestyle": "-", "linewidth": 2, "path_effects": RIM}
 FILLS = (SKY, ORANGE, GREEN, VERMILION, BLUE, YELLOW, PURPLE)
@@ -54,19 +55,19 @@ def marked_boards(
     images: Float[Tensor, "b 3 h w"],
     index: Int[Tensor, "b r k"],
     grid: Grid,
-    asks: Int[Tensor, " b"],
-    answers: Int[Tensor, " b"],
+    target: Int[Tensor, " b"],
+    square: Int[Tensor, " b"],
     found: Sequence[Tensor],
     titles: Sequence[str],
 ) -> Picture:
-    """Boards as in `routed_boards`, and on each what the network marks: a mask (h w) or boxes (n 4)."""
-    picture = routed_boards(images, index, grid, asks, answers, titles)
+    """Boards of which the *target* must read the square, and what the network marks: masks (h w) or boxes (n 4)."""
+    picture = routed_boards(images, index, grid, target, square, titles, QUESTION)
     for axes, marks in zip(picture.figure.axes, found, strict=True):
         outline(axes, marks, **MARKED)
     (legend,) = picture.figure.legends
     legend.remove()
-    keys = {"the region that asks": ASKS, "reads, by rank": READS, "should read": SHOULD, "is marked": MARKED}
-    name_frames(picture.figure, keys)
+    names = "the right glyph", "it reads, by rank", "the square: it should read it", "is marked"
+    name_frames(picture.figure, dict(zip(names, (ASKS, READS, SHOULD, MARKED), strict=True)))
     return Picture(picture.figure, f"{picture.alt[:-1]}. What the network marks is outlined: {'; '.join(titles)}.")
 
 

@@ -101,6 +101,7 @@ def routed_boards(
     query: Int[Tensor, " b"],
     target: Int[Tensor, " b"],
     titles: Sequence[str],
+    question: str = QUESTION,
 ) -> Picture:
     """The question of the boards, on each the region that asks, those it reads by rank, and that it should read."""
     figure, panels = side_by_side(len(images), (2.9, 3.2))
@@ -116,8 +117,8 @@ def routed_boards(
         told.append(f"board {board + 1}: region {asking} reads {', '.join(map(str, read))} and should read {answer}")
         hits += answer in read
     name_frames(figure, {"the region that asks": ASKS, "reads, by rank": READS, "should read": SHOULD})
-    figure.suptitle(QUESTION, fontsize=11)
-    alt = f"{QUESTION} {len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
+    figure.suptitle(question, fontsize=11)
+    alt = f"{question} {len(images)} boards on a {grid[0]} x {grid[1]} grid; on {hits} of them the right region is read"
     return Picture(figure, f"{alt}: {'; '.join(told)}.")
 
 
