@@ -127,17 +127,6 @@ def seeds_on(entry: str, board: str):
     return told
 
 
-def runs_done(entry: str):
-    """How many of the runs of an entry were done."""
-
-    def told(content: dict) -> str:
-        (result,) = (result for result in content["results"] if result["entry"] == entry)
-        rules = result["rules"]
-        return f"{len(result['runs'])} of {len(rules['seeds']) * len(rules['boards'])}"
-
-    return told
-
-
 def gigabytes(part: str):
     """What a room downloads, or installs."""
     return lambda content: f"{content[part]['bytes'] / 1e9:.1f} GB"
@@ -145,7 +134,6 @@ def gigabytes(part: str):
 
 PHRASES = {
     "invent budget": budget,
-    "invent per_head runs": runs_done("per_head"),
     "invent soft independent": seeds_on("soft", "independent"),
     "recall_routers best blind": best_blind,
     "recall_routers best blind run": best_blind_run,
