@@ -25,6 +25,11 @@ def test_a_page_says_what_is_counted(page):
     assert MINUTES["written"](text, COUNTED) == text, "python .ci/minutes.py writes it again"
 
 
+def test_the_start_page_says_how_long_it_is_to_the_empty_file():
+    hours = round(sum(sum(COUNTED[path.stem]) for path in NOTEBOOKS[:8]) / 60)
+    assert hours == 7 and "it is about seven hours" in (ROOT / "book" / "index.md").read_text()
+
+
 def test_what_is_written_replaces_links_and_rows():
     counted = {"00_patterns": (25, 30)}
     text = (
