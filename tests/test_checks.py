@@ -890,16 +890,16 @@ def test_wrong_answers_of_a_recall_question_get_their_diagnosis_and_not_the_righ
         ("gather", 0, 8 * 49 * 64 * 128, "It is of type int, but must be a tuple of numbers, such as (2, 3)."),
         ("gather", 0, ["8", "49"], "It is of type list that holds a value of type str, but must be a tuple"),
         ("topk", 0, 4, "It is of type int, but must be a set of numbers, such as {2, 3}."),
-        ("topk", 1, "False", "It is of type str, but must be True or False."),
+        ("topk", 1, False, "It is of type bool, but must be a set of numbers, such as {2, 3}."),
         ("adjacency", 0, 5, "It is of type int, but must be True or False."),
-        ("kernels", 0, 3, "It is of type int, but must be a text in quotes."),
+        ("kernels", 0, "98", "It is of type str, but must be a number."),
     ],
 )
 def test_an_answer_of_another_kind_is_told_so_and_no_hint_about_content(step, at, answer, says):
     right, _ = RECALLED[step]
     text = recalled(step, right[:at] + (answer,) + right[at + 1 :]).text
     assert "is wrong. " in text and says in text, text
-    same_kind = {"patterns": 0.3, "gather": (8, 9), "topk": {0}, "kernels": "none"}
+    same_kind = {"patterns": 0.3, "gather": (8, 9), "topk": {0}, "kernels": 64}
     if step in same_kind and at == 0:
         assert "must be" not in recalled(step, (same_kind[step], *right[1:])).text
 

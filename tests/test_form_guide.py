@@ -215,10 +215,8 @@ def test_minutes_of_each_session_add_up():
     assert weeks == [90] * 4 and found["One afternoon"] == 240 and found["A lab of two hours"] == 120
     for told in ("4 of 90 minutes | 360 minutes", "| 240 minutes |", "| 120 minutes |"):
         assert told in PAGES["plans"]
-    minutes = dict(
-        (n, (int(read), int(solve)))
-        for n, read, solve in re.findall(r"^\| \[(\d\d)\]\(\S+ipynb\) \|.*\| (\d+) \+ (\d+) \|$", PAGES["index"], re.M)
-    )
+    row = r"^\| \[(\d\d)\]\(\S+ipynb\) \|.*\| (\d+) \+ (\d+) \|$"
+    minutes = {n: (int(read), int(solve)) for n, read, solve in re.findall(row, PAGES["index"], re.M)}
     taught = [*(f"{n:02}" for n in range(9)), "11", "12"]
     read, solve = (sum(column) for column in zip(*(minutes[n] for n in taught), strict=True))
     assert f"eleven notebooks, {read} minutes to read and {solve} to solve" in PAGES["plans"] and len(taught) == 11
