@@ -11,7 +11,7 @@ from bra.invent.entries import everything, per_head, soft, template, top_k
 from bra.invent.judge import Entry, network
 from bra.invent.reads import Refused, examine_network
 from bra.invent.rules import examine
-from bra.layer import BiLevelRoutingAttention
+from bra.layer import BiLevelRoutingAttention, record_routes
 from bra.topk import Routes, TopKRouter
 
 SIZES = (6, 2, (2, 3), 2)
@@ -74,6 +74,15 @@ class Twice(Changed):
         return out + super(Changed, self).forward(x)
 
 
+class Smuggles(BiLevelRoutingAttention):
+    """The affinity of its routes was made from every region, and each output gets its mean."""
+
+    def forward(self, x, real=None):
+        with record_routes(self) as routes:
+            out = super().forward(x, real)
+        return out + routes[0].affinity.mean(dim=(1, 2))[:, None, None, None]
+
+
 class Chooses(TopKRouter):
     """A router whose index is changed."""
 
@@ -102,6 +111,7 @@ BROKEN = {
     "region 1 reads region 0, but its routes name": lambda *sizes: layer(*sizes, kind=LooksAroundInTraining),
     "reads region": lambda *sizes: layer(*sizes, attend=reads_everything),
     "reads region ": lambda *sizes: layer(*sizes, lce_kernel=5),
+    "but its routes name": lambda *sizes: layer(*sizes, kind=Smuggles),
     "it reads nothing there": lambda *sizes: layer(*sizes, attend=reads_the_first),
     "depends on tokens that are not real": lambda *sizes: layer(*sizes, attend=forgets_padding),
     "must be (b r k) of int64": lambda *sizes: layer(*sizes, router=Chooses(2, lambda index: index.int())),

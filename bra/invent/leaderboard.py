@@ -26,6 +26,11 @@ def accuracies(result: dict, board: str | None = None) -> list[float]:
     return [fmean(run["accuracy"] for run in runs if board in (None, run["board"])) for runs in by_seed]
 
 
+def reached(result: dict) -> float:
+    """The mean accuracy of boards and seeds, in percent, to the tenth that the table shows."""
+    return round(100 * fmean(accuracies(result)), 1)
+
+
 def price(result: dict) -> float:
     """Multiply-adds, top-k's being 1."""
     return result["multiply_adds"]["entry"] / result["multiply_adds"]["top_k"]
@@ -47,11 +52,10 @@ def table(results: list[dict]) -> list[list[str]]:
     cheaper stands first. A line instead of a place: it costs more than BUDGET. hit rate: the mean of the better block.
     """
     whole = [result for result in results if not unranked(result)]
-    reached = {result["entry"]: round(100 * fmean(accuracies(result)), 1) for result in whole}
-    paid = [reached[result["entry"]] for result in whole if price(result) <= BUDGET]
+    paid = [reached(result) for result in whole if price(result) <= BUDGET]
     rows = []
-    for result in sorted(whole, key=lambda result: (-reached[result["entry"]], price(result))):
-        mine, seeds = reached[result["entry"]], accuracies(result)
+    for result in sorted(whole, key=lambda result: (-reached(result), price(result))):
+        mine, seeds = reached(result), accuracies(result)
         place = str(1 + sum(other > mine for other in paid)) if price(result) <= BUDGET else "-"
         boards = [f"{fmean(accuracies(result, board)):.1%}" for board in BOARDS]
         hits = fmean(max(run["hit_rate"]) for run in result["runs"])

@@ -33,9 +33,12 @@ def changed(one: Float[Tensor, "*n c"], other: Float[Tensor, "*n c"]) -> Bool[Te
 
 @contextmanager
 def frozen(layer: BiLevelRoutingAttention, routes: Routes) -> Iterator[None]:
-    """While this context is open the layer's router runs, but these routes of one image are taken, whatever it says."""
+    """While this context is open the layer's router runs, but this index is taken, whatever it says.
+
+    Its affinity stays that of the run: who passes news on in it is found out.
+    """
     hook = layer.router.register_forward_hook(
-        lambda module, inputs, chosen: Routes(*(part.expand(len(inputs[0]), -1, -1) for part in routes))
+        lambda module, inputs, chosen: Routes(routes.index.expand(len(inputs[0]), -1, -1), chosen.affinity)
     )
     try:
         yield
