@@ -57,7 +57,7 @@ def test_the_front_door_leads_to_the_start_page(book):
 
 def test_chapters_are_numbered_and_in_order(book):
     sidebar = re.search(r"<nav class=\"bd-links.*?</nav>", html_of(book, "book/index"), re.S)[0]
-    assert re.findall(r">\s*(\d\d \w+)\s*<", sidebar) == [f"{i:02} {stem}" for i, stem in enumerate(STEMS)]
+    assert re.findall(r">\s*(\d\d \w+): [\w ?-]+<", sidebar) == [f"{i:02} {stem}" for i, stem in enumerate(STEMS)]
     for path in NOTEBOOKS:
         assert re.search(rf"<h1>{path.stem[:2]}\. ", article(book, f"notebooks/{path.stem}"))
 

@@ -94,7 +94,8 @@ def table_at(explorer, block, step):
 
 
 def spot(page, part, row, column, rows, columns):
-    """The place on the screen of one of rows x columns equal cells of a part."""
+    """The place on the screen of one of rows x columns equal cells of a part, which is scrolled to."""
+    page.locator(part).scroll_into_view_if_needed()
     box = page.locator(part).bounding_box()
     return box["x"] + (column + 0.5) / columns * box["width"], box["y"] + (row + 0.5) / rows * box["height"]
 
